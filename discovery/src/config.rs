@@ -1,0 +1,146 @@
+//! What the configuration says about sources, as meant (defaults applied, references resolved).
+
+use core::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use portolan_table::{MergePolicy, SourceId};
+
+/// Everything the discovery side is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the last-known-good table is kept; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
+    /// The sources, in the order of the file; [`SourceConfig::id`] is the index.
+    pub sources: Vec<SourceConfig>,
+    /// Longest time a change may wait for others to be published with it. At most 5 ms.
+    pub coalesce_time: Duration,
+    /// Changes that are published without waiting any longer.
+    pub coalesce_changes: usize,
+}
+
+/// One `[[source]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// Its number.
+    pub id: SourceId,
+    /// Its name; unique.
+    pub name: Arc<str>,
+    /// What it is, with the keys of its type.
+    pub kind: SourceKind,
+    /// Period of the full re-list beside a stream, or of polling.
+    pub refresh: Duration,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// How its part of a service name goes together with others'.
+    pub merge: MergePolicy,
+    /// Lower goes first in `failover`.
+    pub priority: i32,
+    /// Without its data unknown names are SERVFAIL and the node is not ready.
+    pub required: bool,
+    /// Age after which a stale source's data is dropped; `None` for never.
+    pub stale_max: Option<Duration>,
+    /// Share of endpoints (0.0 to 1.0) one update may take away without a second confirmation; 1.0 is off.
+    pub max_removal: f64,
+}
+
+/// The source types that are built.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceKind {
+    /// A Marathon API.
+    Marathon(MarathonConfig),
+    /// Files of service definitions.
+    File(FileConfig),
+}
+
+impl SourceKind {
+    /// The type as written in the configuration.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Marathon(_) => "marathon",
+            Self::File(_) => "file",
+        }
+    }
+}
+
+/// Keys of `type = "marathon"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MarathonConfig {
+    /// Base URLs (`http://…`, `https://…`), tried in order.
+    pub urls: Vec<String>,
+    /// Marathon-LB groups this node exposes.
+    pub groups: Vec<Arc<str>>,
+    /// How to authenticate.
+    pub auth: Auth,
+    /// How to verify the server and identify ourselves to it.
+    pub tls: TlsConfig,
+    /// No event and no keep-alive for this long: the stream is taken for dead. Default 30 s.
+    pub stream_idle: Duration,
+}
+
+/// `[source.auth]`. Secrets are paths, read when needed and never kept in a message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Auth {
+    /// None.
+    #[default]
+    None,
+    /// HTTP basic.
+    Basic {
+        /// User name.
+        username: String,
+        /// Where the password is read.
+        password: Secret,
+    },
+    /// A bearer token, read again when refused.
+    Bearer {
+        /// Where the token is read.
+        token: Secret,
+    },
+    /// A DC/OS service account: logs in with a signed token and renews.
+    Dcos {
+        /// The account's name.
+        uid: String,
+        /// Its private key (PEM).
+        private_key: Secret,
+        /// Login URL; default `<first url's origin>/acs/api/v1/auth/login`.
+        login_url: Option<String>,
+    },
+}
+
+/// Where a secret is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Secret {
+    /// A file; white space at its end is dropped.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+/// `[source.tls]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TlsConfig {
+    /// PEM bundle of private authorities, in place of the built-in ones.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain (PEM).
+    pub cert: Option<PathBuf>,
+    /// Its key (PEM).
+    pub key: Option<PathBuf>,
+    /// False: the server's certificate is not verified.
+    pub verify: bool,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { ca: None, cert: None, key: None, verify: true }
+    }
+}
+
+/// Keys of `type = "file"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileConfig {
+    /// Files, directories or globs.
+    pub paths: Vec<PathBuf>,
+    /// Label that names the service in Prometheus-style files; the default is `service`, then `job`.
+    pub service_label: Option<String>,
+}

@@ -1,0 +1,5 @@
+//! discovery: laid out, to be filled.
+
+mod config;
+
+pub use config::*;

@@ -1,0 +1,318 @@
+//! The one writer of the table: takes change sets, builds views, swaps snapshots, frees old ones.
+
+use core::any::Any;
+use core::fmt;
+use core::marker::PhantomData;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::hash::index_hash;
+use crate::model::{NodeFact, SourceStatus};
+use crate::name::ServiceName;
+use crate::service::Service;
+use crate::snapshot::{Core, Generation, Snapshot, Table};
+
+/// What one publication changes. Later entries for one name win.
+#[derive(Debug, Default)]
+pub struct ChangeSet {
+    services: Vec<(ServiceName, Option<Arc<Service>>)>,
+    nodes: Vec<(Arc<str>, Option<Arc<NodeFact>>)>,
+    sources: Option<Vec<SourceStatus>>,
+}
+
+impl ChangeSet {
+    /// Puts a service in, or in place of its former self.
+    pub fn upsert(&mut self, service: Arc<Service>) {
+        self.services.push((service.name.clone(), Some(service)));
+    }
+
+    /// Takes a service out: its name will not exist.
+    pub fn remove(&mut self, name: ServiceName) {
+        self.services.push((name, None));
+    }
+
+    /// Puts a node in, or in place of its former self.
+    pub fn upsert_node(&mut self, node: Arc<NodeFact>) {
+        self.nodes.push((Arc::clone(&node.name), Some(node)));
+    }
+
+    /// Takes a node out.
+    pub fn remove_node(&mut self, name: Arc<str>) {
+        self.nodes.push((name, None));
+    }
+
+    /// Sets the list of sources and their standing.
+    pub fn set_sources(&mut self, sources: Vec<SourceStatus>) {
+        self.sources = Some(sources);
+    }
+}
+
+/// A service before and after. One of the two is there.
+#[derive(Debug, Clone)]
+pub struct ServiceChange {
+    /// The service's name.
+    pub name: ServiceName,
+    /// What it was; `None` if it is new.
+    pub before: Option<Arc<Service>>,
+    /// What it is; `None` if it is gone.
+    pub after: Option<Arc<Service>>,
+}
+
+/// What changed between the snapshot before and the one being built: only real changes, one per name.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Services that differ.
+    pub services: Vec<ServiceChange>,
+    /// Nodes that differ, before and after.
+    pub nodes: Vec<(Option<Arc<NodeFact>>, Option<Arc<NodeFact>>)>,
+    /// The list of sources or a standing differs.
+    pub sources: bool,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.nodes.is_empty() && !self.sources
+    }
+}
+
+/// Compiles a part of every snapshot: DNS answers, routes. Runs on the publishing task, so its work must be
+/// in proportion to the changes.
+pub trait ViewBuilder: Send + 'static {
+    /// What readers find under the key.
+    type View: Send + Sync + 'static;
+
+    /// The view of a whole table: at start, and when the builder is replaced.
+    fn build(&mut self, core: &Core) -> Self::View;
+
+    /// The view after `changes`; `core` is the table with them. `None` if the view stays as it is.
+    fn update(&mut self, view: &Self::View, core: &Core, changes: &Changes) -> Option<Self::View>;
+}
+
+/// Names the view of one builder in every snapshot.
+pub struct ViewKey<T> {
+    index: usize,
+    view: PhantomData<fn() -> T>,
+}
+
+impl<T> ViewKey<T> {
+    pub(crate) const fn index(self) -> usize {
+        self.index
+    }
+}
+
+impl<T> Clone for ViewKey<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for ViewKey<T> {}
+
+impl<T> fmt::Debug for ViewKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ViewKey").field(&self.index).finish()
+    }
+}
+
+/// A [`ViewBuilder`] with its type taken away.
+trait AnyBuilder: Send {
+    fn build(&mut self, core: &Core) -> Arc<dyn Any + Send + Sync>;
+    fn update(
+        &mut self,
+        view: &dyn Any,
+        core: &Core,
+        changes: &Changes,
+    ) -> Option<Arc<dyn Any + Send + Sync>>;
+}
+
+impl<B: ViewBuilder> AnyBuilder for B {
+    fn build(&mut self, core: &Core) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(ViewBuilder::build(self, core))
+    }
+
+    fn update(
+        &mut self,
+        view: &dyn Any,
+        core: &Core,
+        changes: &Changes,
+    ) -> Option<Arc<dyn Any + Send + Sync>> {
+        let view = view.downcast_ref().expect("a view is only built by the builder at its index");
+        Some(Arc::new(ViewBuilder::update(self, view, core, changes)?))
+    }
+}
+
+/// What a publication did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The new generation.
+    pub generation: Generation,
+    /// Services that differ from the generation before.
+    pub services: usize,
+    /// Shards and branches of the service index that were copied.
+    pub shards_copied: u64,
+}
+
+/// Owner of the table. One task has it; readers have [`Table`]s.
+pub struct Publisher {
+    table: Table,
+    core: Core,
+    builders: Vec<Box<dyn AnyBuilder>>,
+    views: Vec<Arc<dyn Any + Send + Sync>>,
+    generation: Generation,
+    /// Snapshots that were replaced and may still be read. Freed here, so that no reader pays for it.
+    retired: Vec<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// An empty table, generation 0, which knows no sources: nothing in it is complete or ready by itself.
+    #[must_use]
+    pub fn new() -> Self {
+        let core = Core::default();
+        let first = Snapshot { generation: Generation(0), core: core.clone(), views: Box::default() };
+        Self {
+            table: Table(Arc::new(ArcSwap::from_pointee(first))),
+            core,
+            builders: Vec::new(),
+            views: Vec::new(),
+            generation: Generation(0),
+            retired: Vec::new(),
+        }
+    }
+
+    /// A handle for readers.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        self.table.clone()
+    }
+
+    /// Adds a view to every snapshot from now on; the key finds it there.
+    pub fn add_view<B: ViewBuilder>(&mut self, mut builder: B) -> ViewKey<B::View> {
+        self.views.push(AnyBuilder::build(&mut builder, &self.core));
+        self.builders.push(Box::new(builder));
+        self.swap();
+        ViewKey { index: self.builders.len() - 1, view: PhantomData }
+    }
+
+    /// Puts another builder in the place of `key` (a reloaded configuration) and builds its view anew.
+    pub fn replace_view<B: ViewBuilder>(&mut self, key: ViewKey<B::View>, mut builder: B) -> Generation {
+        self.views[key.index] = AnyBuilder::build(&mut builder, &self.core);
+        self.builders[key.index] = Box::new(builder);
+        self.swap();
+        self.generation
+    }
+
+    /// Applies a change set. `None`, and no new generation, if it changes nothing.
+    pub fn apply(&mut self, set: ChangeSet) -> Option<Published> {
+        let copied = self.core.services.copied();
+        let changes = self.change_core(set);
+        if changes.is_empty() {
+            return None;
+        }
+        for (builder, view) in self.builders.iter_mut().zip(&mut self.views) {
+            if let Some(next) = builder.update(&**view, &self.core, &changes) {
+                *view = next;
+            }
+        }
+        self.swap();
+        Some(Published {
+            generation: self.generation,
+            services: changes.services.len(),
+            shards_copied: self.core.services.copied() - copied,
+        })
+    }
+
+    /// Frees replaced snapshots that nobody reads any more; returns how many are still read.
+    pub fn collect(&mut self) -> usize {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retired.len()
+    }
+
+    /// The table as it will next be published.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn change_core(&mut self, set: ChangeSet) -> Changes {
+        let mut changes = Changes::default();
+        let mut seen = std::collections::HashSet::new();
+        for (name, after) in set.services.into_iter().rev() {
+            if seen.insert(name.clone()) {
+                changes.services.extend(self.change_service(name, after));
+            }
+        }
+        changes.services.reverse();
+        let mut seen = std::collections::HashSet::new();
+        for (name, after) in set.nodes.into_iter().rev() {
+            if seen.insert(Arc::clone(&name)) {
+                changes.nodes.extend(self.change_node(&name, after));
+            }
+        }
+        changes.nodes.reverse();
+        if let Some(sources) = set.sources
+            && *sources != *self.core.sources
+        {
+            self.core.sources = sources.into();
+            changes.sources = true;
+        }
+        changes
+    }
+
+    fn change_service(&mut self, name: ServiceName, after: Option<Arc<Service>>) -> Option<ServiceChange> {
+        let services = &mut self.core.services;
+        let hash = name.index_hash();
+        let before = services.get(hash, |s| s.name == name).cloned();
+        if before == after {
+            return None;
+        }
+        match &after {
+            Some(service) => services.insert(hash, Arc::clone(service), |s| s.name == name),
+            None => services.remove(hash, |s| s.name == name),
+        };
+        Some(ServiceChange { name, before, after })
+    }
+
+    fn change_node(
+        &mut self,
+        name: &str,
+        after: Option<Arc<NodeFact>>,
+    ) -> Option<(Option<Arc<NodeFact>>, Option<Arc<NodeFact>>)> {
+        let nodes = &mut self.core.nodes;
+        let hash = index_hash(name.as_bytes());
+        let before = nodes.get(hash, |n| *n.name == *name).cloned();
+        if before == after {
+            return None;
+        }
+        match &after {
+            Some(node) => nodes.insert(hash, Arc::clone(node), |n| *n.name == *name),
+            None => nodes.remove(hash, |n| *n.name == *name),
+        };
+        Some((before, after))
+    }
+
+    fn swap(&mut self) {
+        self.generation.0 += 1;
+        let next = Snapshot {
+            generation: self.generation,
+            core: self.core.clone(),
+            views: self.views.iter().map(Arc::clone).collect(),
+        };
+        let old = self.table.0.swap(Arc::new(next));
+        debug_assert!(old.generation < self.generation, "generations only grow");
+        self.retired.push(old);
+        self.collect();
+    }
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}

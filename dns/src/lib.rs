@@ -1,0 +1,5 @@
+//! dns: laid out, to be filled.
+
+mod config;
+
+pub use config::*;

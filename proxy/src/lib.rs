@@ -1,0 +1,5 @@
+//! proxy: laid out, to be filled.
+
+mod config;
+
+pub use config::*;

@@ -1,5 +1,20 @@
-//! dns: laid out, to be filled.
+//! Portolan's DNS server: zones compiled from the routing table, and the two paths that answer from them.
+//!
+//! ```text
+//!  catalog task                         data thread, one per core
+//!  Changes ──► ZoneBuilder ──► Zones    UDP batch ──► wire ──► answer(&Zones) ──► UDP batch       (fast)
+//!               only what changed       TCP, names that are not ours ──► server, forward          (slow)
+//! ```
+//!
+//! [`answer::answer`] is one pure function, used by both paths. The crate does not know schedulers or the
+//! proxy, keeps no copy of the catalog beside [`zone::Zones`], and never answers from anything but the
+//! snapshot it was handed.
 
+pub mod answer;
 mod config;
+pub mod fast;
+pub mod wire;
+pub mod zone;
 
 pub use config::*;
+pub use zone::{ZoneBuilder, ZoneMetrics, Zones};

@@ -13,6 +13,7 @@
 pub mod answer;
 mod config;
 pub mod fast;
+pub mod forward;
 pub mod wire;
 pub mod zone;
 

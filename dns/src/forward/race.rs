@@ -1,0 +1,242 @@
+//! One question at the resolvers: who is asked when, and what the first good answer does.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::cache::{self, Stored};
+use super::exchange::{self, Exchange};
+use super::flight::Landed;
+use super::health::{self, Judgement, Resolver};
+use super::question::{Key, Outgoing, Question};
+use super::{Forwarder, now, random};
+
+/// Queries sent for one question: each resolver twice, within these bounds.
+const TRIES_MIN: usize = 3;
+const TRIES_MAX: usize = 6;
+
+/// How tries end, as the metric has it.
+pub(super) const TRY_OUTCOMES: [&str; 6] =
+    ["answered", "error", "garbage", "unreachable", "silent", "overtaken"];
+
+/// A question as it goes out.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) question: Question,
+    pub(super) spelling: Box<[u8]>,
+    pub(super) token: u64,
+}
+
+/// A question on its way. Dropped (at the latest with its runtime), it is no longer in flight, and who waits is told.
+pub(super) struct Departure {
+    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) key: Key,
+    pub(super) sender: watch::Sender<Option<Landed>>,
+}
+
+impl Departure {
+    /// Asks, within `timeout`, and tells who waits.
+    pub(super) async fn fly(self, asked: Arc<Asked>, timeout: Duration) {
+        let forwarder = &self.forwarder;
+        let mut race =
+            Race { forwarder, asked, tries: JoinSet::new(), open: Vec::new(), given_up: Vec::new() };
+        let answered = tokio::time::timeout(timeout, race.run()).await.ok().flatten();
+        race.judge_open(answered.is_some());
+        let landed = {
+            let mut state = forwarder.lock();
+            match answered {
+                Some((stored, lifetime)) => {
+                    let stored = Arc::new(stored);
+                    state.cache.keep(self.key.clone(), Arc::clone(&stored), lifetime);
+                    Landed::Answer(stored)
+                }
+                None => {
+                    state.cache.keep_failure(self.key.clone(), now());
+                    Landed::Failed
+                }
+            }
+        };
+        self.sender.send_replace(Some(landed));
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        let mut state = self.forwarder.lock();
+        state.flights.land(&self.key);
+        self.forwarder.metrics.cache_entries.set(state.cache.len() as i64);
+    }
+}
+
+/// The tries at one question: the next resolver is asked when the ones before failed, or are slow.
+struct Race<'a> {
+    forwarder: &'a Arc<Forwarder>,
+    asked: Arc<Asked>,
+    tries: JoinSet<(SocketAddr, Ended)>,
+    open: Vec<(SocketAddr, Instant, Duration)>,
+    given_up: Vec<SocketAddr>,
+}
+
+/// How a try ended.
+enum Ended {
+    Answer(Stored, Option<Duration>),
+    /// A response code that is no answer.
+    Error,
+    /// Not a DNS message, though its head looked like one.
+    Garbage,
+    /// The network said no.
+    Unreachable,
+}
+
+impl Race<'_> {
+    async fn run(&mut self) -> Option<(Stored, Option<Duration>)> {
+        let plan = self.plan();
+        let mut plan = plan.into_iter().peekable();
+        let mut patience = Duration::ZERO;
+        loop {
+            while plan.next_if(|(address, _)| self.given_up.contains(address)).is_some() {}
+            if plan.peek().is_none() && self.tries.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                // Cancel-safe, both: a finished try stays in the set; the pause is begun anew.
+                Some(joined) = self.tries.join_next() => {
+                    let Ok((address, ended)) = joined else { continue };
+                    if let Some(answer) = self.judge(address, ended) {
+                        return Some(answer);
+                    }
+                    patience = Duration::ZERO;
+                }
+                () = tokio::time::sleep(patience), if plan.peek().is_some() => {
+                    let Some((address, wait)) = plan.next() else { continue };
+                    patience = wait;
+                    self.start(address, wait);
+                }
+            }
+        }
+    }
+
+    /// Whom to ask in turn, and how long to wait before the next.
+    fn plan(&self) -> Vec<(SocketAddr, Duration)> {
+        let mut state = self.forwarder.lock();
+        let order = health::order(&mut state.resolvers, now());
+        let tries = (order.len() * 2).clamp(TRIES_MIN, TRIES_MAX);
+        (0..tries)
+            .filter_map(|turn| {
+                let resolver = &state.resolvers[*order.get(turn % order.len().max(1))?];
+                let round = u32::try_from(turn / order.len()).unwrap_or(0);
+                Some((resolver.address, resolver.patience() * (1 << round)))
+            })
+            .collect()
+    }
+
+    fn start(&mut self, address: SocketAddr, patience: Duration) {
+        let (forwarder, asked) = (Arc::clone(self.forwarder), Arc::clone(&self.asked));
+        self.open.push((address, now(), patience));
+        self.tries.spawn(async move { (address, forwarder.try_one(address, &asked).await) });
+    }
+
+    /// Takes in one try's end; the answer, if it is one.
+    fn judge(&mut self, address: SocketAddr, ended: Ended) -> Option<(Stored, Option<Duration>)> {
+        let place = self.open.iter().position(|(open, ..)| *open == address);
+        let started = place.map(|place| self.open.remove(place).1);
+        let time = started.map(|started| now().saturating_duration_since(started)).unwrap_or_default();
+        let (judgement, outcome) = match &ended {
+            Ended::Answer(..) => (Judgement::Answered(time), "answered"),
+            Ended::Error => (Judgement::Failed, "error"),
+            Ended::Garbage => (Judgement::Failed, "garbage"),
+            Ended::Unreachable => (Judgement::Failed, "unreachable"),
+        };
+        self.forwarder.learn(address, judgement, outcome);
+        match ended {
+            Ended::Answer(stored, lifetime) => {
+                self.open.retain(|(open, ..)| *open != address);
+                Some((stored, lifetime))
+            }
+            _ => {
+                self.given_up.push(address);
+                None
+            }
+        }
+    }
+
+    /// Judges those that have not answered when the race is over.
+    fn judge_open(&self, answered: bool) {
+        for (address, started, patience) in &self.open {
+            let time = now().saturating_duration_since(*started);
+            if !answered {
+                self.forwarder.learn(*address, Judgement::Failed, "silent");
+            } else if time >= *patience {
+                self.forwarder.learn(*address, Judgement::Overtaken(time), "overtaken");
+            }
+        }
+    }
+}
+
+impl Forwarder {
+    async fn try_one(&self, address: SocketAddr, asked: &Asked) -> Ended {
+        let (edns, keeps_case) = self.abilities(address);
+        let ended = self.ask(address, asked, edns, keeps_case).await;
+        let Ok(exchange) = ended else { return Ended::Unreachable };
+        match exchange.code {
+            0 | 3 => taken(exchange),
+            // RFC 6891 §7: what FORMERR and NOTIMP say is perhaps only that it doesn't know EDNS.
+            1 | 4 if edns => match self.ask(address, asked, false, keeps_case).await {
+                Ok(exchange) if matches!(exchange.code, 0 | 3) => {
+                    self.with_resolver(address, |resolver| resolver.lacks_edns(now()));
+                    taken(exchange)
+                }
+                Ok(_) => Ended::Error,
+                Err(_) => Ended::Unreachable,
+            },
+            _ => Ended::Error,
+        }
+    }
+
+    async fn ask(
+        &self,
+        address: SocketAddr,
+        asked: &Asked,
+        edns: bool,
+        keeps_case: bool,
+    ) -> std::io::Result<Exchange> {
+        let id = random().ok_or_else(|| std::io::Error::other("no random numbers"))? as u16;
+        let plain = asked.question.key();
+        let spelling = if keeps_case { &asked.spelling } else { plain.name() };
+        let outgoing = Outgoing::new(&asked.question, id, spelling, asked.token, edns);
+        let exchange = exchange::ask(address, &outgoing).await?;
+        self.metrics.foreign.inc_by(exchange.foreign.into());
+        if exchange.lost_case {
+            self.with_resolver(address, |resolver| resolver.loses_case(now()));
+        }
+        Ok(exchange)
+    }
+
+    fn abilities(&self, address: SocketAddr) -> (bool, bool) {
+        let now = now();
+        let state = self.lock();
+        let resolver = state.resolvers.iter().find(|resolver| resolver.address == address);
+        resolver.map_or((true, true), |resolver| (resolver.knows_edns(now), resolver.keeps_case(now)))
+    }
+
+    fn with_resolver(&self, address: SocketAddr, change: impl FnOnce(&mut Resolver)) {
+        let mut state = self.lock();
+        if let Some(resolver) = state.resolvers.iter_mut().find(|resolver| resolver.address == address) {
+            change(resolver);
+        }
+    }
+}
+
+fn taken(exchange: Exchange) -> Ended {
+    match Stored::new(exchange.packet, now()) {
+        Some((stored, message)) => {
+            let lifetime = cache::lifetime(&message);
+            Ended::Answer(stored, lifetime)
+        }
+        None => Ended::Garbage,
+    }
+}

@@ -1,0 +1,331 @@
+//! `[[source]]`.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use portolan_discovery::{Auth, FileConfig, MarathonConfig, SourceConfig, SourceKind, TlsConfig};
+use portolan_table::{MergePolicy, SourceId};
+use toml::de::DeValue;
+
+use crate::keys::{SOURCE_AUTH, SOURCE_TLS};
+use crate::node::secret;
+use crate::section::{At, Section};
+use crate::value::{self, Parsed, quoted, wrong};
+
+/// Sources of one node.
+pub(crate) const SOURCES_MAX: usize = 256;
+/// URLs of one source.
+const URLS_MAX: usize = 32;
+/// Groups, and paths, of one source.
+const NAMES_MAX: usize = 1024;
+
+/// The source types that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Marathon,
+    File,
+}
+
+const TYPES: &[(&str, Type)] = &[("marathon", Type::Marathon), ("file", Type::File)];
+const TYPES_LATER: &[&str] = &[
+    "mesos",
+    "zookeeper",
+    "aurora",
+    "kubernetes",
+    "openshift",
+    "docker",
+    "swarm",
+    "consul",
+    "etcd",
+    "http",
+    "openstack",
+    "cloudstack",
+    "ec2",
+];
+
+impl Type {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Marathon => "marathon",
+            Self::File => "file",
+        }
+    }
+
+    /// The keys that other types have and this one does not.
+    const fn foreign_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Marathon => &["paths", "service_label"],
+            Self::File => &["urls", "groups", "stream_idle", "auth", "tls"],
+        }
+    }
+
+    /// Period of re-reading: beside a stream, or of polling.
+    const fn refresh(self) -> Duration {
+        match self {
+            Self::Marathon => Duration::from_secs(300),
+            Self::File => Duration::from_secs(30),
+        }
+    }
+}
+
+/// A source and where its name stands.
+pub(crate) struct ReadSource {
+    pub(crate) config: SourceConfig,
+    pub(crate) name: At<Arc<str>>,
+}
+
+/// Reads one source; `None` when its type is not known.
+pub(crate) fn read(section: &Section<'_>, id: SourceId) -> Option<ReadSource> {
+    let kind = section.required(
+        "type",
+        "write type = \"marathon\" or type = \"file\"",
+        value::choice(TYPES, TYPES_LATER),
+    );
+    let name = section.at("name", value::label);
+    let kind = kind?.value;
+    refuse_foreign_keys(section, kind);
+    let name = name.unwrap_or_else(|| At {
+        value: kind.word().into(),
+        span: section.key_span("name").unwrap_or_else(|| section.span().clone()),
+    });
+    let config = SourceConfig {
+        id,
+        name: name.value.clone(),
+        kind: match kind {
+            Type::Marathon => SourceKind::Marathon(marathon(section)),
+            Type::File => SourceKind::File(file(section)),
+        },
+        refresh: section.read("refresh", refresh).unwrap_or_else(|| kind.refresh()),
+        timeout: section.read("timeout", value::time).unwrap_or(Duration::from_secs(10)),
+        merge: section.read("merge", value::choice(MERGES, &[])).unwrap_or_default(),
+        priority: section.read("priority", priority).unwrap_or(0),
+        required: section.read("required", value::boolean).unwrap_or(true),
+        stale_max: section.read("stale_max", value::time_or("never")).flatten(),
+        max_removal: section.read("max_removal", value::share).unwrap_or(1.0),
+    };
+    Some(ReadSource { config, name })
+}
+
+const MERGES: &[(&str, MergePolicy)] =
+    &[("union", MergePolicy::Union), ("failover", MergePolicy::Failover), ("isolate", MergePolicy::Isolate)];
+
+fn refresh(value: &DeValue<'_>) -> Parsed<Duration> {
+    value::time_within(Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600))(value)
+}
+
+fn priority(value: &DeValue<'_>) -> Parsed<i32> {
+    value::number(-1_000_000, 1_000_000)(value).map(|n| i32::try_from(n).unwrap_or(0))
+}
+
+fn refuse_foreign_keys(section: &Section<'_>, kind: Type) {
+    for (key, span) in section.present().filter(|(key, _)| kind.foreign_keys().contains(key)) {
+        section.reading.mistake(
+            &span,
+            format!("{key:?} means nothing to a source of type {:?}", kind.word()),
+            "take it out",
+        );
+    }
+}
+
+fn file(section: &Section<'_>) -> FileConfig {
+    let paths = section.required_list(
+        "paths",
+        "write paths = [\"services.d\"]: files, directories or globs",
+        NAMES_MAX,
+        value::text,
+    );
+    FileConfig {
+        paths: paths.into_iter().map(|path| section.reading.from_base(&path)).collect(),
+        service_label: section.read("service_label", value::text),
+    }
+}
+
+fn marathon(section: &Section<'_>) -> MarathonConfig {
+    MarathonConfig {
+        urls: section.required_list("urls", "write urls = [\"http://HOST:8080\"]", URLS_MAX, marathon_url),
+        groups: section.values("groups", NAMES_MAX, value::shared_text),
+        auth: section.section("auth", &SOURCE_AUTH).map_or(Auth::None, |auth| read_auth(&auth)),
+        tls: section.section("tls", &SOURCE_TLS).map_or_else(TlsConfig::default, |tls| read_tls(&tls)),
+        stream_idle: section.read("stream_idle", value::time).unwrap_or(Duration::from_secs(30)),
+    }
+}
+
+fn marathon_url(value: &DeValue<'_>) -> Parsed<String> {
+    let url = http_url(value)?;
+    match url.rsplit_once("/v2") {
+        Some((base, "")) => wrong(
+            format!("{} names the API's version", quoted(&url)),
+            format!("leave it out: {}", quoted(base)),
+        ),
+        _ => Ok(url),
+    }
+}
+
+/// An `http://` or `https://` URL without credentials, query and fragment; a `/` at its end is dropped.
+fn http_url(value: &DeValue<'_>) -> Parsed<String> {
+    const HINT: &str = "write http://HOST:PORT or https://HOST:PORT";
+    let text = value::text(value)?;
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return wrong(format!("{} is not a URL", quoted(&text)), HINT);
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        // The text is not repeated: it holds a password.
+        return wrong(
+            "the URL holds credentials".to_owned(),
+            "give them in [source.auth], with username and password_file",
+        );
+    }
+    if !matches!(scheme, "http" | "https") {
+        let hint = if scheme == "zk" { "ask Marathon itself: write http://HOST:8080" } else { HINT };
+        return wrong(format!("the scheme {} is not known here", quoted(scheme)), hint);
+    }
+    if !authority_fits(authority) {
+        return wrong(format!("{} names no valid host and port", quoted(&text)), HINT);
+    }
+    let path_fits = path
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~' | b'%'))
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."));
+    if !path_fits || path.contains("//") {
+        return wrong(
+            format!("the path {} cannot be the base of an API", quoted(path)),
+            "leave query, fragment, dots and spaces out",
+        );
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`.
+fn authority_fits(authority: &str) -> bool {
+    let (host_fits, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((v6, port)) => (v6.parse::<core::net::Ipv6Addr>().is_ok(), port),
+            None => return false,
+        },
+        None => {
+            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let fits = !host.is_empty()
+                && host.len() <= 253
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            (fits, port)
+        }
+    };
+    let port_fits = match port.strip_prefix(':') {
+        Some(number) => number.parse::<u16>().is_ok_and(|n| n > 0),
+        None => port.is_empty(),
+    };
+    host_fits && port_fits
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AuthType {
+    None,
+    Basic,
+    Bearer,
+    Dcos,
+}
+
+const AUTH_TYPES: &[(&str, AuthType)] = &[
+    ("none", AuthType::None),
+    ("basic", AuthType::Basic),
+    ("bearer", AuthType::Bearer),
+    ("dcos", AuthType::Dcos),
+];
+
+impl AuthType {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic => "basic",
+            Self::Bearer => "bearer",
+            Self::Dcos => "dcos",
+        }
+    }
+
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Basic => &["username", "password_file", "password_env"],
+            Self::Bearer => &["token_file", "token_env"],
+            Self::Dcos => &["username", "private_key_file", "private_key_env", "login_url"],
+        }
+    }
+}
+
+fn read_auth(section: &Section<'_>) -> Auth {
+    let hint = "write type = \"basic\", \"bearer\" or \"dcos\"";
+    let Some(kind) = section.required("type", hint, value::choice(AUTH_TYPES, &[])) else {
+        return Auth::None;
+    };
+    let kind = kind.value;
+    for (key, span) in section.present() {
+        if SOURCE_AUTH.holds(key) && key != "type" && !kind.keys().contains(&key) {
+            let message = format!("{key:?} means nothing to auth of type {:?}", kind.word());
+            section.reading.mistake(&span, message, "take it out");
+        }
+    }
+    let auth = match kind {
+        AuthType::None => Some(Auth::None),
+        AuthType::Basic => {
+            let username = username(section);
+            let password = required_secret(section, "password_file", "password_env");
+            username.zip(password).map(|(username, password)| Auth::Basic { username, password })
+        }
+        AuthType::Bearer => {
+            required_secret(section, "token_file", "token_env").map(|token| Auth::Bearer { token })
+        }
+        AuthType::Dcos => {
+            let uid = username(section);
+            let key = required_secret(section, "private_key_file", "private_key_env");
+            let login_url = section.read("login_url", http_url);
+            uid.zip(key).map(|(uid, private_key)| Auth::Dcos { uid, private_key, login_url })
+        }
+    };
+    auth.unwrap_or_default()
+}
+
+fn username(section: &Section<'_>) -> Option<String> {
+    // A colon would end the user name inside the header (RFC 7617 §2).
+    let parse = |value: &DeValue<'_>| match value::text(value)? {
+        name if name.contains(':') || name.chars().any(char::is_control) => wrong(
+            format!("{} is not a user name", quoted(&name)),
+            "colons and control characters cannot stand in it",
+        ),
+        name => Ok(name),
+    };
+    section.required("username", "write username = \"…\"", parse).map(|at| at.value)
+}
+
+fn required_secret(
+    section: &Section<'_>,
+    file_key: &str,
+    variable_key: &str,
+) -> Option<portolan_discovery::Secret> {
+    if !section.has(file_key) && !section.has(variable_key) {
+        section.missing(file_key, &format!("name a file with {file_key}, or a variable with {variable_key}"));
+    }
+    secret(section, file_key, variable_key)
+}
+
+fn read_tls(section: &Section<'_>) -> TlsConfig {
+    let tls = TlsConfig {
+        ca: section.existing_file("ca"),
+        cert: section.existing_file("cert"),
+        key: section.existing_file("key"),
+        verify: section.read("verify", value::boolean).unwrap_or(true),
+    };
+    match (section.has("cert"), section.has("key")) {
+        (true, false) => section.missing("key", "the key of the certificate in cert"),
+        (false, true) => section.missing("cert", "the certificate of the key in key"),
+        _ => {}
+    }
+    if let (true, false, Some(span)) = (section.has("ca"), tls.verify, section.key_span("verify")) {
+        section.reading.conflict(
+            &span,
+            "\"verify\" is false although \"ca\" is given".to_owned(),
+            "take one of them out",
+        );
+    }
+    tls
+}

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::hash::index_hash;
 use crate::map::ShardMap;
 use crate::model::{NodeFact, SourceId, SourceStatus};
+use crate::name::ServiceName;
 use crate::publish::ViewKey;
 use crate::service::Service;
 
@@ -39,6 +40,13 @@ impl Core {
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.get(index_hash(name.as_bytes()), |service| service.name.as_str() == name)
+    }
+
+    /// The service of this name, whose [`index_hash`](ServiceName::index_hash) the caller has kept. No lock, no allocation.
+    #[inline]
+    #[must_use]
+    pub fn service_hashed(&self, hash: u64, name: &ServiceName) -> Option<&Arc<Service>> {
+        self.services.get(hash, |service| service.name == *name)
     }
 
     /// All services, in no order that means anything.

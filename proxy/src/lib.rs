@@ -1,8 +1,10 @@
 //! proxy: laid out, to be filled.
 
-mod balance;
+pub mod balance;
 pub mod checks;
 mod config;
+#[cfg(test)]
+mod fixture;
 pub mod l4;
 pub mod route;
 pub mod upstream;

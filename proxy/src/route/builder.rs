@@ -1,57 +1,139 @@
-//! Compiles the view.
+//! Compiles the rules: all of them at start and on reload, later only those of the hosts that a change names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use portolan_table::{Changes, Core, Service, ServiceName, ViewBuilder};
+use foldhash::fast::FixedState;
+use portolan_table::{
+    Changes, Core, HostMatch, RouteSpec, Service, ServiceChange, ServiceName, ShardMap, ViewBuilder,
+};
 
-use super::{Route, Routes, order, policy};
+use super::path::HostRules;
+use super::{Route, Routes};
+use crate::balance::ServiceTables;
 use crate::{Config, UpstreamConfig};
 
 /// Builds [`Routes`] out of the configuration and the rules that services bring along.
+///
+/// A change that touches endpoints alone leaves the view as it is, unless the service's policy keeps tables over
+/// them (weights that differ, consistent hashing): those are made anew for that service.
 #[derive(Debug)]
 pub struct RouteBuilder {
     config: Arc<Config>,
     default: Arc<UpstreamConfig>,
+    own: HashMap<ServiceName, Arc<UpstreamConfig>>,
 }
+
+/// What changes under one host of one listener.
+#[derive(Default)]
+struct Edit<'a> {
+    removed: Vec<&'a RouteSpec>,
+    added: Vec<Arc<Route>>,
+}
+
+type Edits<'a> = HashMap<(Option<Arc<str>>, HostMatch), Edit<'a>, FixedState>;
 
 impl RouteBuilder {
     /// A builder for this configuration; on reload, replace the view by a new one's.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { config: Arc::new(config.clone()), default: Arc::new(config.upstream.clone()) }
+        Self {
+            config: Arc::new(config.clone()),
+            default: Arc::new(config.upstream.clone()),
+            own: config.services.iter().map(|(name, own)| (name.clone(), Arc::new(own.clone()))).collect(),
+        }
     }
 
-    fn policy(&self, service: &ServiceName) -> Arc<UpstreamConfig> {
-        policy(&self.config, service).map_or_else(|| Arc::clone(&self.default), Arc::new)
+    fn policy(&self, service: &ServiceName) -> &Arc<UpstreamConfig> {
+        self.own.get(service).unwrap_or(&self.default)
+    }
+
+    fn add<'a>(&self, spec: &'a RouteSpec, edits: &mut Edits<'a>) {
+        let route = Arc::new(Route::new(spec.clone(), |service| Arc::clone(self.policy(service))));
+        edits.entry(place(spec)).or_default().added.push(route);
+    }
+
+    fn set_tables(&self, tables: &mut Tables, service: &Service) {
+        let hash = service.name.index_hash();
+        match ServiceTables::build(service, &self.policy(&service.name).balance) {
+            Some(built) => {
+                let value = (service.name.clone(), Arc::new(built));
+                tables.insert(hash, value, |(name, _)| *name == service.name);
+            }
+            None => drop(tables.remove(hash, |(name, _)| *name == service.name)),
+        }
     }
 }
+
+type Tables = ShardMap<(ServiceName, Arc<ServiceTables>)>;
 
 impl ViewBuilder for RouteBuilder {
     type View = Routes;
 
     fn build(&mut self, core: &Core) -> Routes {
-        let specs = core.services().flat_map(|service| rules(service)).chain(&self.config.routes);
-        let mut routes: Vec<_> =
-            specs.map(|spec| Arc::new(Route::new(spec.clone(), |name| self.policy(name)))).collect();
-        routes.sort_by(|a, b| order::compare(&a.spec, &b.spec));
-        Routes { config: Arc::clone(&self.config), routes }
+        let mut routes = Routes::new(Arc::clone(&self.config));
+        let mut edits = Edits::default();
+        for spec in core.services().flat_map(|service| rules(service)).chain(&self.config.routes) {
+            self.add(spec, &mut edits);
+        }
+        apply(&mut routes, edits);
+        for service in core.services() {
+            self.set_tables(&mut routes.tables, service);
+        }
+        routes
     }
 
-    fn update(&mut self, _: &Routes, core: &Core, changes: &Changes) -> Option<Routes> {
-        let same = |change: &portolan_table::ServiceChange| {
-            let of = |service: &Option<Arc<Service>>| {
-                service.iter().flat_map(|s| rules(s).cloned().collect::<Vec<_>>()).collect::<Vec<_>>()
-            };
-            of(&change.before) == of(&change.after)
-        };
-        if changes.services.iter().all(same) {
+    fn update(&mut self, view: &Routes, _: &Core, changes: &Changes) -> Option<Routes> {
+        let mut edits = Edits::default();
+        for change in changes.services.iter().filter(|change| rules_differ(change)) {
+            for spec in change.before.iter().flat_map(|service| rules(service)) {
+                edits.entry(place(spec)).or_default().removed.push(spec);
+            }
+            for spec in change.after.iter().flat_map(|service| rules(service)) {
+                self.add(spec, &mut edits);
+            }
+        }
+        let mut tables = view.tables.clone();
+        let before = tables.copied();
+        for change in &changes.services {
+            match &change.after {
+                Some(service) => self.set_tables(&mut tables, service),
+                None => drop(tables.remove(change.name.index_hash(), |(name, _)| *name == change.name)),
+            }
+        }
+        if edits.is_empty() && tables.copied() == before {
             return None;
         }
-        Some(self.build(core))
+        let mut routes = Routes { tables, ..view.clone() };
+        apply(&mut routes, edits);
+        Some(routes)
     }
 }
 
+fn apply(routes: &mut Routes, edits: Edits<'_>) {
+    for ((listener, host), edit) in edits {
+        let set = routes.set_mut(listener.as_ref());
+        let mut rules = set.host(&host).map_or(&[][..], HostRules::routes).to_vec();
+        rules.retain(|route| !edit.removed.contains(&&route.spec));
+        rules.extend(edit.added);
+        set.set_host(&host, rules);
+    }
+    routes.named.retain(|(_, set)| !set.is_empty());
+    // Independent of the order in which rules came, like the rest of a snapshot.
+    routes.named.sort_by(|(a, _), (b, _)| a.cmp(b));
+}
+
 /// The rules that a service brings along, over all its definitions.
-fn rules(service: &Service) -> impl Iterator<Item = &portolan_table::RouteSpec> {
+fn rules(service: &Service) -> impl Iterator<Item = &RouteSpec> {
     service.specs.iter().flat_map(|(_, spec)| &spec.routes)
+}
+
+fn rules_differ(change: &ServiceChange) -> bool {
+    let before = change.before.iter().flat_map(|service| rules(service));
+    let after = change.after.iter().flat_map(|service| rules(service));
+    !before.eq(after)
+}
+
+fn place(spec: &RouteSpec) -> (Option<Arc<str>>, HostMatch) {
+    (spec.matches.listener.clone(), spec.matches.host.clone())
 }

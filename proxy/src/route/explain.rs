@@ -30,6 +30,8 @@ pub enum Verdict {
     Method,
     /// A header is missing or differs.
     Header,
+    /// The rule itself is wrong ([`Route::problem`]) and matches nothing.
+    Broken,
 }
 
 impl Verdict {
@@ -44,6 +46,7 @@ impl Verdict {
             Self::Path => "path differs",
             Self::Method => "method differs",
             Self::Header => "a header is missing or differs",
+            Self::Broken => "the rule itself is wrong",
         }
     }
 }

@@ -6,7 +6,7 @@
 //!  services' rules ┘   (a view)                             └─► method, headers, origin, age, name
 //! ```
 //!
-//! The order is total (see [`Rank`](order::Rank)); the first rule in it whose every condition holds is the answer. Rules
+//! The order is total; the first rule in it whose every condition holds is the answer. Rules
 //! are kept per listener and host, so a change of one service's rules compiles the hosts it names and no other.
 //! A lookup takes no lock and allocates nothing.
 
@@ -14,22 +14,26 @@ mod builder;
 mod explain;
 mod fields;
 mod host;
+mod judge;
 mod order;
+mod path;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use portolan_table::{RouteSpec, ServiceName};
+use portolan_table::{PathMatch, RouteSpec, ServiceName};
 
 pub use builder::RouteBuilder;
 pub use explain::{Step, Verdict};
 pub use fields::Fields;
 pub use table::{Loser, Query, Routes};
 
-use crate::{Config, UpstreamConfig};
+use crate::UpstreamConfig;
 
 /// One rule, ready for use.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Route {
     /// The rule as written.
     pub spec: RouteSpec,
@@ -37,6 +41,8 @@ pub struct Route {
     pub targets: Box<[Target]>,
     /// Running sums of the weights; the last is the whole.
     sums: Box<[u64]>,
+    regex: Option<path::Pattern>,
+    problem: Option<String>,
 }
 
 /// One upstream of a rule, with everything that can be known before a request.
@@ -79,7 +85,20 @@ impl Route {
                 sum
             })
             .collect();
-        Self { spec, targets, sums }
+        let (regex, problem) = match &spec.matches.path {
+            PathMatch::Regex(text) => match path::Pattern::new(text) {
+                Ok(regex) => (Some(regex), None),
+                Err(problem) => (None, Some(problem)),
+            },
+            _ => (None, None),
+        };
+        Self { spec, targets, sums, regex, problem }
+    }
+
+    /// What is wrong with the rule, so that it matches nothing: its pattern cannot be compiled.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// The target that `random` (any 64 bits) falls on, by weight; `None` if all weights are 0.
@@ -101,9 +120,4 @@ impl Route {
 fn target_key(service: &ServiceName, port: Option<&str>) -> u64 {
     let port = port.map_or(0, |port| portolan_table::index_hash(port.as_bytes()) | 1);
     service.index_hash() ^ port.rotate_left(23)
-}
-
-/// The policy for `service`: its own, or the one for all.
-fn policy(config: &Config, service: &ServiceName) -> Option<UpstreamConfig> {
-    config.services.iter().find(|(name, _)| name == service).map(|(_, own)| own.clone())
 }

@@ -53,3 +53,22 @@ fn origin(spec: &RouteSpec) -> bool {
 pub(super) fn prefix_key(prefix: &str) -> &str {
     prefix.trim_end_matches('/')
 }
+
+/// True if only origin, age and name tell the rules apart in the order of one host.
+pub(super) fn same_rank(a: &RouteSpec, b: &RouteSpec) -> bool {
+    path(a) == path(b)
+        && a.matches.methods.is_empty() == b.matches.methods.is_empty()
+        && a.matches.headers.len() == b.matches.headers.len()
+}
+
+/// True if two rules of one host and of [`same_rank`] match the same requests, as far as their text shows.
+pub(super) fn same_conditions(a: &RouteSpec, b: &RouteSpec) -> bool {
+    let (a, b) = (&a.matches, &b.matches);
+    let regex = |path: &PathMatch| matches!(path, PathMatch::Regex(_));
+    let within = |a: &[_], b: &[_]| a.iter().all(|x| b.contains(x));
+    (a.path == b.path || !regex(&a.path) && !regex(&b.path))
+        && within(&a.methods, &b.methods)
+        && within(&b.methods, &a.methods)
+        && a.headers.iter().all(|x| b.headers.contains(x))
+        && b.headers.iter().all(|x| a.headers.contains(x))
+}

@@ -12,18 +12,32 @@
 //! shared verdict would be a shared cache line written on every request, and one worker's broken path to an
 //! endpoint (its own exhausted ports, say) says nothing about the others'.
 
-use core::cell::Cell;
-use core::net::SocketAddr;
-use core::time::Duration;
+mod attempts;
+mod budget;
+mod cells;
+mod counters;
+mod ejection;
+mod metrics;
+mod selection;
+
+use core::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_table::{AppProtocol, Slot, Snapshot};
+use portolan_table::{ShardMap, Snapshot};
 use thiserror::Error;
 
-use crate::route::{Route, Routes, Target};
-use crate::{HashKey, UpstreamConfig};
+pub use attempts::{Attempts, Picked};
+use cells::WorkerState;
+pub use cells::{Board, EndpointState};
+use selection::Upstream;
+
+use crate::route::{Route, Target};
+use crate::{Balance, HashKey};
+
+/// An upstream that no request has gone to for this long is forgotten, in milliseconds.
+const FORGET_AFTER_MS: u64 = 600_000;
 
 /// Why nobody gets a request. All of them are 503 to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -54,147 +68,68 @@ pub enum Refusal {
 /// Per-worker state of every upstream. For one thread.
 #[derive(Debug)]
 pub struct Upstreams {
-    cursor: Rc<Cell<usize>>,
+    by_target: RefCell<ShardMap<Rc<Upstream>>>,
+    worker: Rc<Worker>,
 }
 
-/// What all workers' cells are read through.
-#[derive(Debug, Default)]
-pub struct Board {}
-
-/// One endpoint as the workers see it, summed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndpointState {
-    /// Requests and connections in flight.
-    pub in_flight: u32,
-    /// Failures in a row, of the worker that saw most.
-    pub failures: u32,
-    /// Workers that have ejected it at present.
-    pub ejected_by: u32,
-    /// Longest time until one of them tries it again.
-    pub ejected_for: Option<Duration>,
-    /// Mean latency over the workers that know one, moving.
-    pub latency: Option<Duration>,
-}
-
-impl Board {
-    /// A board for this many workers.
-    #[must_use]
-    pub fn new(_workers: usize) -> Arc<Self> {
-        Arc::new(Self {})
-    }
-
-    /// What the workers know about the endpoint at `slot`; `None` if none of them has used it.
-    #[must_use]
-    pub fn endpoint(&self, _slot: Slot, _now: Instant) -> Option<EndpointState> {
-        None
-    }
+/// The worker that an upstream belongs to.
+#[derive(Debug)]
+struct Worker {
+    board: Arc<Board>,
+    state: Arc<WorkerState>,
 }
 
 impl Upstreams {
     /// The state of worker number `worker`, shown on `board`.
+    ///
+    /// # Panics
+    /// If the board was made for fewer workers.
     #[must_use]
-    pub fn new(_board: &Arc<Board>, _worker: usize) -> Self {
-        Self { cursor: Rc::new(Cell::new(0)) }
+    pub fn new(board: &Arc<Board>, worker: usize) -> Self {
+        let state = Arc::clone(&board.workers[worker]);
+        let worker = Rc::new(Worker { board: Arc::clone(board), state });
+        Self { by_target: RefCell::default(), worker }
     }
 
-    /// Starts the attempts for one request or connection that goes by `route`. `key` gives the hash of what the
-    /// policy hashes, and is asked only under consistent hashing.
+    /// Starts the attempts for one request or connection that goes by `route`. `key` gives the hash
+    /// ([`hash_key`](crate::balance::hash_key)) of what the policy hashes, and is asked only under consistent hashing.
     ///
     /// # Errors
     /// [`Refusal::NoTarget`].
+    #[inline]
     pub fn begin(
         &self,
         route: &Route,
         key: impl FnOnce(&HashKey) -> u64,
-        _now: Instant,
+        now: Instant,
     ) -> Result<Attempts, Refusal> {
-        let target = route.target(fastrand::u64(..)).ok_or(Refusal::NoTarget)?.clone();
+        let target = route.target(fastrand::u64(..)).ok_or(Refusal::NoTarget)?;
         let key = match &target.config.balance {
-            crate::Balance::ConsistentHash(what) => key(what),
-            _ => 0,
+            Balance::ConsistentHash(what) => key(what),
+            Balance::RoundRobin | Balance::LeastRequest => 0,
         };
-        Ok(Attempts { target, made: 0, key, cursor: Rc::clone(&self.cursor) })
+        Ok(Attempts::new(self.upstream(target), key, now))
     }
 
     /// To be called about once a second: forgets upstreams out of use, finds out which endpoints have left.
-    pub fn tick(&self, _snapshot: &Snapshot, _now: Instant) {}
-}
-
-/// The attempts of one request: at most [`UpstreamConfig::attempts_max`], each after the first paid for by the
-/// retry budget, no endpoint twice while there is another.
-#[derive(Debug)]
-pub struct Attempts {
-    target: Target,
-    made: u32,
-    key: u64,
-    cursor: Rc<Cell<usize>>,
-}
-
-impl Attempts {
-    /// The policy in force.
-    #[must_use]
-    pub fn config(&self) -> &Arc<UpstreamConfig> {
-        &self.target.config
-    }
-
-    /// Name of the service, for logs.
-    #[must_use]
-    pub fn service(&self) -> &str {
-        self.target.service.as_str()
-    }
-
-    /// Attempts made so far.
-    #[must_use]
-    pub fn made(&self) -> u32 {
-        self.made
-    }
-
-    /// Chooses the endpoint of the next attempt. The first costs nothing; each that follows counts as a retry.
-    /// Drop the [`Picked`] of the attempt before first, so that it is not counted as in flight.
-    ///
-    /// # Errors
-    /// Why there is none; the request fails with 503, or with what the attempt before brought.
-    pub fn pick(&mut self, snapshot: &Snapshot, _routes: &Routes, _now: Instant) -> Result<Picked, Refusal> {
-        if self.made >= self.target.config.attempts_max.max(1) {
-            return Err(Refusal::AttemptsSpent);
+    pub fn tick(&self, snapshot: &Snapshot, now: Instant) {
+        let now = self.worker.board.millis(now);
+        let all: Vec<Rc<Upstream>> = self.by_target.borrow().iter().cloned().collect();
+        for upstream in all {
+            if upstream.out_of_use(now) {
+                self.by_target.borrow_mut().remove(upstream.key(), |other| Rc::ptr_eq(other, &upstream));
+            } else {
+                upstream.tick(snapshot, now);
+            }
         }
-        let service = snapshot.service(self.target.service.as_str()).ok_or(Refusal::NoService)?;
-        let port = service.port(self.target.port.as_deref()).ok_or(Refusal::NoPort)?;
-        let live = port.live();
-        if live.is_empty() {
-            return Err(Refusal::NoEndpoint);
-        }
-        let at = (self.key as usize).wrapping_add(self.cursor.get()) % live.len();
-        self.cursor.set(self.cursor.get().wrapping_add(1));
-        self.made += 1;
-        Ok(Picked { address: live[at].address, slot: live[at].slot, app_protocol: port.app_protocol })
     }
-}
 
-/// An endpoint that was chosen. Counts as in flight until dropped; one of [`succeeded`](Self::succeeded) and
-/// [`failed`](Self::failed) says how it went. Dropped without, nothing is learnt.
-#[derive(Debug)]
-pub struct Picked {
-    /// Where to connect.
-    pub address: SocketAddr,
-    /// Which endpoint it is: key of a connection pool, together with `address`.
-    pub slot: Slot,
-    /// What the scheduler says is spoken there.
-    pub app_protocol: AppProtocol,
-}
-
-impl Picked {
-    /// The endpoint did its part: it answered (not with 502, 503 or 504), or the connection was made (TCP).
-    /// `latency` is the time to the head of the response, or to connect.
-    pub fn succeeded(&self, _latency: Duration, _now: Instant) {}
-
-    /// It refused, reset, timed out, or answered 502, 503 or 504.
-    pub fn failed(&self, _now: Instant) {}
-
-    /// Since when the endpoint has been out of the live ones, as of the last tick; `None` if it is among them. What is
-    /// open to it drains from then on.
-    #[must_use]
-    pub fn left_at(&self) -> Option<Instant> {
-        None
+    fn upstream(&self, target: &Target) -> Rc<Upstream> {
+        if let Some(found) = self.by_target.borrow().get(target.key, |upstream| upstream.is_of(target)) {
+            return Rc::clone(found);
+        }
+        let made = Rc::new(Upstream::new(target, Rc::clone(&self.worker)));
+        self.by_target.borrow_mut().insert(target.key, Rc::clone(&made), |_| false);
+        made
     }
 }

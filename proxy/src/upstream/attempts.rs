@@ -1,0 +1,141 @@
+//! The attempts of one request, and the endpoint of each.
+
+use core::cell::Cell;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::rc::Rc;
+use std::time::Instant;
+
+use portolan_table::{AppProtocol, Slot, Snapshot};
+use smallvec::SmallVec;
+
+use super::Refusal;
+use super::selection::{Upstream, Wish};
+use crate::UpstreamConfig;
+use crate::route::Routes;
+
+/// The attempts of one request: at most [`UpstreamConfig::attempts_max`], each after the first paid for by the
+/// retry budget, no endpoint twice while there is another.
+#[derive(Debug)]
+pub struct Attempts {
+    upstream: Rc<Upstream>,
+    config: Rc<UpstreamConfig>,
+    key: u64,
+    tried: SmallVec<[Slot; 4]>,
+    made: u32,
+}
+
+impl Attempts {
+    pub(super) fn new(upstream: Rc<Upstream>, key: u64, now: Instant) -> Self {
+        upstream.begin(upstream.worker.board.millis(now));
+        Self { config: upstream.config(), upstream, key, tried: SmallVec::new(), made: 0 }
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn config(&self) -> &UpstreamConfig {
+        &self.config
+    }
+
+    /// Name of the service, for logs.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        self.upstream.service()
+    }
+
+    /// Attempts made so far.
+    #[must_use]
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// Chooses the endpoint of the next attempt. The first costs nothing; each that follows counts as a retry.
+    /// Drop the [`Picked`] of the attempt before first, so that it is not counted as in flight. No lock; allocates
+    /// only when a slot number beyond all before is met.
+    ///
+    /// # Errors
+    /// Why there is none; the request fails with 503, or with what the attempt before brought.
+    pub fn pick(&mut self, snapshot: &Snapshot, routes: &Routes, now: Instant) -> Result<Picked, Refusal> {
+        let now = self.upstream.worker.board.millis(now);
+        if self.made > 0 {
+            self.allow_retry(now)?;
+        }
+        let wish = Wish { config: &self.config, key: self.key, tried: &self.tried, now };
+        let (endpoint, app_protocol) = self.upstream.pick(snapshot, routes, &wish)?;
+        self.made += 1;
+        if self.config.attempts_max > 1 {
+            self.tried.push(endpoint.slot);
+        }
+        Ok(Picked::new(&self.upstream, endpoint.address, endpoint.slot, app_protocol))
+    }
+
+    fn allow_retry(&self, now: u64) -> Result<(), Refusal> {
+        if self.made >= self.config.attempts_max {
+            return Err(Refusal::AttemptsSpent);
+        }
+        if self.upstream.budget.retry(self.config.retry_budget, now) {
+            self.upstream.counters().retries.increment();
+            Ok(())
+        } else {
+            self.upstream.counters().retries_refused.increment();
+            Err(Refusal::BudgetSpent)
+        }
+    }
+}
+
+/// An endpoint that was chosen. Counts as in flight until dropped; one of [`succeeded`](Self::succeeded) and
+/// [`failed`](Self::failed) says how it went. Dropped without, nothing is learnt.
+#[derive(Debug)]
+pub struct Picked {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Which endpoint it is: key of a connection pool, together with `address`.
+    pub slot: Slot,
+    /// What the scheduler says is spoken there.
+    pub app_protocol: AppProtocol,
+    upstream: Rc<Upstream>,
+    left_at: Cell<Option<u64>>,
+}
+
+impl Picked {
+    fn new(upstream: &Rc<Upstream>, address: SocketAddr, slot: Slot, app_protocol: AppProtocol) -> Self {
+        let cell = upstream.cells().own(slot);
+        cell.set_in_flight(cell.in_flight().saturating_add(1));
+        upstream.open.set(upstream.open.get() + 1);
+        Self { address, slot, app_protocol, upstream: Rc::clone(upstream), left_at: Cell::new(None) }
+    }
+
+    /// The endpoint did its part: it answered (not with 502, 503 or 504), or the connection was made (TCP).
+    /// `latency` is the time to the head of the response, or to connect.
+    #[inline]
+    pub fn succeeded(&self, latency: Duration, now: Instant) {
+        self.upstream.succeeded(self.slot, latency, self.upstream.worker.board.millis(now));
+    }
+
+    /// It refused, reset, timed out, or answered 502, 503 or 504.
+    pub fn failed(&self, now: Instant) {
+        self.upstream.failed(self.slot, self.upstream.worker.board.millis(now));
+    }
+
+    /// Since when the endpoint has been out of the live ones, as of the last [`tick`](super::Upstreams::tick);
+    /// `None` if it is among them. What is open to it drains from then on.
+    #[must_use]
+    pub fn left_at(&self) -> Option<Instant> {
+        match self.upstream.is_live(self.slot) {
+            Some(Ok(())) => self.left_at.set(None),
+            Some(Err(since)) if self.left_at.get().is_none() => self.left_at.set(Some(since)),
+            _ => {}
+        }
+        self.left_at.get().map(|millis| self.upstream.worker.board.instant(millis))
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.upstream.open.set(self.upstream.open.get().saturating_sub(1));
+        // If the slot is another endpoint's by now, its count is not ours.
+        if let Some(cell) = self.upstream.cells().held(self.slot) {
+            cell.set_in_flight(cell.in_flight().saturating_sub(1));
+        }
+    }
+}

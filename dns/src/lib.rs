@@ -14,7 +14,6 @@ pub mod answer;
 mod config;
 pub mod fast;
 pub mod forward;
-pub mod metrics;
 pub mod wire;
 pub mod zone;
 

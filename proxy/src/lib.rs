@@ -1,4 +1,17 @@
-//! proxy: laid out, to be filled.
+//! Portolan's proxy: takes connections, finds the route and an endpoint for each request, and moves the bytes.
+//!
+//! ```text
+//!  listener (per worker, SO_REUSEPORT)
+//!     ├─ http ─► l7: judge the head ─► route ─► upstream (pick) ─► pool / connect ─► relay, tunnel
+//!     └─ tcp  ─► l4:                   route ─► upstream (pick) ─► connect ─► relay
+//! ```
+//!
+//! Thread per core: a [`Worker`] has its own sockets, pool, endpoint state and counters, and lives on one
+//! thread's `LocalSet`; what all share ([`Proxy`]) is read-only or looked at once per tick. The routing table
+//! is loaded per request and never held across an await.
+//!
+//! This crate does not talk to schedulers and knows nothing of DNS; it reads `portolan-table`. It terminates
+//! no TLS.
 
 pub mod balance;
 pub mod checks;
@@ -6,8 +19,14 @@ mod config;
 #[cfg(test)]
 mod fixture;
 pub mod l4;
+mod l7;
+mod listener;
+mod metrics;
 pub mod route;
 pub mod upstream;
+mod worker;
 
 pub use config::*;
+pub use listener::{Bound, bind, serve};
 pub use route::{RouteBuilder, Routes};
+pub use worker::{Proxy, Worker};

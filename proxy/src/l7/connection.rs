@@ -1,0 +1,376 @@
+//! A downstream connection: reads request after request and has each one carried out.
+//!
+//! ```text
+//!  accepted ─► head ─► exchange ─► idle ─► head ─► …        idle: no buffer held, limit keep_alive
+//!               │         │         └─► closed (client, limit, drain)
+//!               │         ├─► lingering close (Connection: close, answers of ours that end it)
+//!               └─► 4xx ──┘─► reset (the response broke in the middle)
+//! ```
+
+use core::cell::Cell;
+use core::net::SocketAddr;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::buffer::{Buffer, LARGE, SMALL};
+use super::clock::Timer;
+use super::exchange::{Ending, Exchange, Upgraded};
+use super::head::{HeadEnd, slots};
+use super::refusal::{self, Refusal};
+use super::request::{ClientFacts, RequestFacts, RequestHead, Verdict, judge};
+use crate::config::{HashKey, Network};
+use crate::l4;
+use crate::metrics::ListenerCells;
+use crate::route::Query;
+use crate::upstream::Attempts;
+use crate::worker::Worker;
+
+/// The first octets of an HTTP/2 connection (RFC 9113 §3.4).
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a closed connection is read, so that a reset does not overtake the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// Octets read and dropped meanwhile.
+const LINGER_OCTETS_MAX: usize = 1024 * 1024;
+
+/// What the connections of one listener share on one worker.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(crate) name: Arc<str>,
+    pub(crate) port: u16,
+    /// No further requests: what is in progress ends, what is idle closes.
+    pub(crate) draining: Cell<bool>,
+    pub(crate) cells: Arc<ListenerCells>,
+}
+
+impl ListenerState {
+    pub(crate) fn new(name: Arc<str>, port: u16, cells: Arc<ListenerCells>) -> Self {
+        Self { name, port, draining: Cell::new(false), cells }
+    }
+}
+
+/// One downstream connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) listener: Rc<ListenerState>,
+    pub(super) client: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) facts: ClientFacts,
+    pub(super) inbound: Buffer,
+    pub(super) timer: Timer,
+    /// The client will send no more.
+    pub(super) ended: bool,
+    /// Requests carried out.
+    served: u64,
+}
+
+/// A request that was read, routed and rewritten.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) facts: RequestFacts,
+    /// The head for the upstream.
+    pub(super) out: Vec<u8>,
+    /// Endpoints to try; or the answer, if none is to be tried.
+    pub(super) attempts: Result<Attempts, Refusal>,
+    pub(super) started: Instant,
+}
+
+/// What the client wants next.
+enum Next {
+    Request(Plan),
+    Http2,
+    Refused(Refusal),
+    Closed,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        listener: &Rc<ListenerState>,
+        client: TcpStream,
+        peer: SocketAddr,
+    ) -> Self {
+        let config = worker.config();
+        let address = peer.ip().to_canonical();
+        let is_trusted = config.trusted_proxies.iter().any(|network| contains(network, address));
+        Self {
+            facts: ClientFacts::new(address, listener.port, is_trusted, config.forwarded),
+            timer: worker.clock.timer(),
+            worker: Rc::clone(worker),
+            listener: Rc::clone(listener),
+            client,
+            peer,
+            inbound: Buffer::default(),
+            ended: false,
+            served: 0,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(crate) async fn run(mut self) {
+        poll_fn(|cx| {
+            self.timer.watch(cx);
+            Poll::Ready(())
+        })
+        .await;
+        self.timer.set(self.worker.config().timeouts.request_head);
+        loop {
+            let plan = match self.next().await {
+                Next::Request(plan) => plan,
+                Next::Http2 => return,
+                Next::Refused(refusal) => return self.refuse(refusal).await,
+                Next::Closed => return,
+            };
+            self.served += 1;
+            match Exchange::new(&mut self, plan).run().await {
+                Ending::KeepAlive => {}
+                Ending::Close => return self.close().await,
+                Ending::Reset => return self.reset(),
+                Ending::Done => return,
+                Ending::Tunnel(upgraded) => return self.tunnel(*upgraded).await,
+            }
+            let timeouts = &self.worker.config().timeouts;
+            self.timer.set(if self.inbound.is_empty() { timeouts.keep_alive } else { timeouts.request_head });
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let mut end = HeadEnd::default();
+        poll_fn(|cx| self.poll_next(cx, &mut end)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, end: &mut HeadEnd) -> Poll<Next> {
+        loop {
+            if !self.inbound.is_empty()
+                && let Some(next) = self.admit(end)
+            {
+                return Poll::Ready(next);
+            }
+            if self.ended {
+                return Poll::Ready(Next::Closed);
+            }
+            match self.poll_read_head(cx) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Pending => return self.poll_give_up(),
+            }
+        }
+    }
+
+    /// Nothing came: whether to go on waiting.
+    fn poll_give_up(&self) -> Poll<Next> {
+        let idle = self.inbound.is_empty();
+        if idle && self.listener.draining.get() {
+            return Poll::Ready(Next::Closed);
+        }
+        match (self.timer.is_expired(), idle) {
+            (false, _) => Poll::Pending,
+            (true, true) => Poll::Ready(Next::Closed),
+            (true, false) => Poll::Ready(Next::Refused(refusal::HEAD_TIMED_OUT)),
+        }
+    }
+
+    fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stock = &self.worker.stock;
+        let was_idle = self.inbound.is_empty();
+        if was_idle {
+            self.inbound.release(stock);
+            core::task::ready!(self.client.poll_read_ready(cx))?;
+            self.inbound.reserve(stock, SMALL);
+        } else if self.inbound.room() == 0 {
+            self.inbound.compact();
+            if self.inbound.room() == 0 {
+                // The limit of a head is checked before its storage can grow this far.
+                let most = self.worker.config().limits.request_head_max + SMALL;
+                self.inbound
+                    .reserve(stock, if self.inbound.len() < LARGE { LARGE } else { most.max(2 * LARGE) });
+            }
+        }
+        let read = core::task::ready!(self.inbound.poll_fill(cx, &mut self.client))?;
+        if was_idle && self.served > 0 {
+            self.timer.set(self.worker.config().timeouts.request_head);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Judges what has been read; `None` if more is needed.
+    fn admit(&mut self, end: &mut HeadEnd) -> Option<Next> {
+        if self.served == 0 {
+            let octets = self.inbound.filled();
+            let length = octets.len().min(PREFACE.len());
+            if octets[..length] == PREFACE[..length] {
+                return (length == PREFACE.len()).then_some(Next::Http2);
+            }
+        }
+        // RFC 9112 §2.2: empty lines before a request line are left out.
+        while *end == HeadEnd::default() && self.inbound.filled().starts_with(b"\r\n") {
+            self.inbound.consume(2);
+        }
+        if matches!(self.inbound.filled(), b"" | b"\r") {
+            return None;
+        }
+        let config = self.worker.config();
+        let mut slots = slots();
+        let plan = match judge(self.inbound.filled(), end, &config.limits, &mut slots) {
+            Ok(Verdict::Incomplete) => return None,
+            Err(refusal) => return Some(Next::Refused(refusal)),
+            Ok(Verdict::Complete(request)) => self.plan(&request),
+        };
+        self.inbound.consume(plan.facts.head_length);
+        Some(Next::Request(plan))
+    }
+
+    fn plan(&self, request: &RequestHead<'_, '_>) -> Plan {
+        let started = Instant::now();
+        let mut out = self.worker.stock.take_head();
+        request.rewrite(&self.facts, &mut out);
+        let snapshot = self.worker.table.load();
+        let routes = snapshot.view(self.worker.routes);
+        let query = Query {
+            listener: &self.listener.name,
+            host: request.authority.map(str::as_bytes),
+            path: request.path(),
+            method: request.method,
+            fields: request.headers,
+        };
+        let attempts = match routes.find(&query) {
+            None => Err(refusal::NO_ROUTE),
+            Some(route) => self
+                .worker
+                .upstreams
+                .begin(route, |key| self.hash_key(key, request), started)
+                .map_err(|_| refusal::NO_ENDPOINT),
+        };
+        Plan { facts: request.facts, out, attempts, started }
+    }
+
+    /// What consistent hashing goes by: the same on every worker and node.
+    fn hash_key(&self, key: &HashKey, request: &RequestHead<'_, '_>) -> u64 {
+        match key {
+            HashKey::ClientAddress => {
+                let octets = match self.peer.ip().to_canonical() {
+                    core::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                    core::net::IpAddr::V6(address) => address.octets(),
+                };
+                portolan_table::index_hash(&octets)
+            }
+            HashKey::Path => portolan_table::index_hash(request.path().as_bytes()),
+            HashKey::Header(name) => {
+                let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+                portolan_table::index_hash(field.map_or(b"", |field| field.value))
+            }
+        }
+    }
+
+    /// Answers a request that is none, and ends.
+    async fn refuse(mut self, refusal: Refusal) {
+        let mut answer = self.worker.stock.take_head();
+        refusal.compose(&mut answer, false, true);
+        self.worker.cells.answered(&refusal);
+        self.listener.cells.request(refusal.status, Duration::ZERO);
+        if self.write_all(&answer).await.is_ok() {
+            self.close().await;
+        }
+    }
+
+    /// Writes all of it, within the limit for writes that stall.
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let limit = self.worker.config().timeouts.write_stall;
+        self.timer.set(limit);
+        let mut written = 0;
+        poll_fn(|cx| {
+            while written < bytes.len() {
+                match Pin::new(&mut self.client).poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => {
+                        written += count;
+                        self.timer.set(limit);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending if self.timer.is_expired() => {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Says that nothing more will come, then reads until the client has closed too: closing a socket with
+    /// unread octets resets it, and the reset can overtake the answer (RFC 9112 §9.6).
+    async fn close(mut self) {
+        if self.client.shutdown().await.is_err() || self.ended {
+            return;
+        }
+        self.timer.set(LINGER);
+        let stock = &self.worker.stock;
+        let mut dropped = 0;
+        poll_fn(|cx| {
+            loop {
+                self.inbound.discard(stock);
+                if self.timer.is_expired() || dropped > LINGER_OCTETS_MAX {
+                    return Poll::Ready(());
+                }
+                match self.client.poll_read_ready(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+                self.inbound.reserve(stock, SMALL);
+                match core::task::ready!(self.inbound.poll_fill(cx, &mut self.client)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(count) => dropped += count,
+                }
+            }
+        })
+        .await;
+    }
+
+    /// The connection is another protocol's now: octets go both ways until both sides have closed.
+    async fn tunnel(self, upgraded: Upgraded) {
+        let Self { worker, client, inbound, timer, .. } = self;
+        // The relay has limits of its own.
+        drop(timer);
+        let config = worker.config();
+        let tunnel = l4::Tunnel {
+            downstream: client,
+            upstream: upgraded.stream,
+            to_upstream: inbound.filled(),
+            to_downstream: upgraded.reply.filled(),
+            idle: config.timeouts.tunnel_idle,
+            picked: Some(&upgraded.picked),
+            drain: config.drain,
+        };
+        l4::relay(&worker.relays, tunnel).await;
+    }
+
+    /// Ends the connection so that the client can't take what it got for a complete response.
+    fn reset(self) {
+        // Without the option the end is an ordinary one, which framing tells from a complete response.
+        let _ = socket2::SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// True if `address` lies in `network`.
+pub(super) fn contains(network: &Network, address: core::net::IpAddr) -> bool {
+    use core::net::IpAddr;
+    let (a, b, bits) = match (network.address, address) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(u32::from(a)), u128::from(u32::from(b)), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a), u128::from(b), 128),
+        _ => return false,
+    };
+    let host_bits = bits - u32::from(network.prefix).min(bits);
+    host_bits == 128 || a >> host_bits == b >> host_bits
+}

@@ -1,0 +1,140 @@
+//! Idle connections to endpoints, per worker: the one used last is used first, dead ones are not used.
+
+use core::cell::RefCell;
+use core::mem::MaybeUninit;
+use core::net::SocketAddr;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+use portolan_table::{Generation, Slot, Snapshot};
+use tokio::net::TcpStream;
+
+use super::clock::Clock;
+use crate::config::UpstreamConfig;
+
+/// Idle connections over all endpoints of one worker.
+const IDLE_MAX: usize = 16 * 1024;
+
+/// The idle connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    clock: Rc<Clock>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    endpoints: HashMap<(SocketAddr, Slot), Idles, foldhash::fast::RandomState>,
+    count: usize,
+    /// The generation that endpoints were last looked up in.
+    seen: Generation,
+}
+
+#[derive(Debug)]
+struct Idles {
+    /// A service that the endpoint belongs to.
+    service: Box<str>,
+    /// The one idle longest first.
+    connections: Vec<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    expires_ms: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(clock: &Rc<Clock>) -> Self {
+        Self { clock: Rc::clone(clock), state: RefCell::default() }
+    }
+
+    /// Idle connections at present.
+    pub(crate) fn len(&self) -> usize {
+        self.state.borrow().count
+    }
+
+    /// A live connection to the endpoint, if one is idle. With `surely` the kernel is asked, not only the last
+    /// events: for a request that may not be sent twice.
+    pub(crate) fn take(&self, address: SocketAddr, slot: Slot, surely: bool) -> Option<TcpStream> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let connections = &mut state.endpoints.get_mut(&(address, slot))?.connections;
+        while let Some(idle) = connections.pop() {
+            state.count -= 1;
+            if is_quiet(&idle.stream) && !(surely && has_ended(&idle.stream)) {
+                return Some(idle.stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection on which a response ended and another request may begin.
+    pub(crate) fn put(
+        &self,
+        stream: TcpStream,
+        (address, slot): (SocketAddr, Slot),
+        service: &str,
+        config: &UpstreamConfig,
+    ) {
+        let timeout = u64::try_from(config.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        let expires_ms = self.clock.now_ms().saturating_add(timeout);
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if config.idle_connections_max == 0 || state.count >= IDLE_MAX {
+            return;
+        }
+        let idles = state
+            .endpoints
+            .entry((address, slot))
+            .or_insert_with(|| Idles { service: service.into(), connections: Vec::new() });
+        if idles.connections.len() >= config.idle_connections_max {
+            // The one idle longest is the likeliest to be closed soon.
+            idles.connections.remove(0);
+            state.count -= 1;
+        }
+        idles.connections.push(Idle { stream, expires_ms });
+        state.count += 1;
+    }
+
+    /// Closes what was idle for too long, what the endpoint closed, and what leads to endpoints that left.
+    pub(crate) fn tick(&self, snapshot: &Snapshot) {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let changed = core::mem::replace(&mut state.seen, snapshot.generation()) != snapshot.generation();
+        let mut count = 0;
+        state.endpoints.retain(|(address, slot), idles| {
+            if changed && !is_live(snapshot, &idles.service, *address, *slot) {
+                return false;
+            }
+            idles.connections.retain(|idle| idle.expires_ms > now_ms && is_quiet(&idle.stream));
+            count += idles.connections.len();
+            !idles.connections.is_empty()
+        });
+        state.count = count;
+    }
+}
+
+/// True if nothing has come: neither the end of the stream, nor octets that answer no request. Costs no system
+/// call while the reactor has seen no event.
+fn is_quiet(stream: &TcpStream) -> bool {
+    let mut octet = [0];
+    matches!(stream.try_read(&mut octet), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Asks the kernel whether something came that the reactor has not told yet.
+fn has_ended(stream: &TcpStream) -> bool {
+    let mut octet = [MaybeUninit::uninit()];
+    let peeked = socket2::SockRef::from(stream).peek(&mut octet);
+    !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn is_live(snapshot: &Snapshot, service: &str, address: SocketAddr, slot: Slot) -> bool {
+    let Some(service) = snapshot.service(service) else { return false };
+    service
+        .ports
+        .iter()
+        .any(|port| port.live().iter().any(|endpoint| endpoint.address == address && endpoint.slot == slot))
+}

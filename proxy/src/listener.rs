@@ -1,0 +1,180 @@
+//! Listening sockets: one per worker on the same address, so that no worker waits for another's accept.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ListenerConfig, ListenerProtocol};
+use crate::l4;
+use crate::l7::{Connection, ListenerState, OVERLOADED, TICK};
+use crate::worker::Worker;
+
+/// Connections that may wait to be accepted, per worker. The kernel's own limit (`net.core.somaxconn`) applies.
+const BACKLOG: i32 = 4096;
+/// Pause after an accept that failed for want of descriptors or memory: the cause won't be gone at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening socket for one worker. Can be sent to it.
+#[derive(Debug)]
+pub struct Bound {
+    name: Arc<str>,
+    protocol: ListenerProtocol,
+    address: SocketAddr,
+    listener: StdListener,
+}
+
+impl Bound {
+    /// The name of the listener.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Where it listens; the port is known even if the configuration left it to the kernel (port 0).
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Binds a listener: one socket per worker, all on one address (`SO_REUSEPORT`).
+///
+/// # Errors
+/// The address can't be bound: in use by another program, not of this host, or not permitted.
+pub fn bind(listener: &ListenerConfig, workers: usize) -> io::Result<Vec<Bound>> {
+    let mut address = listener.bind;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers.max(1) {
+        let socket = open(address)?;
+        // With port 0 the first socket gets one from the kernel, which the others share.
+        address = socket.local_addr()?;
+        let protocol = listener.protocol;
+        sockets.push(Bound { name: Arc::clone(&listener.name), protocol, address, listener: socket });
+    }
+    Ok(sockets)
+}
+
+fn open(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // A listener on [::] is for IPv6 alone, so that 0.0.0.0 can be bound beside it.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Serves one socket on the worker it was bound for, until `stop`; then accepts no more, lets what is open end
+/// within the drain time of the configuration, and returns. Needs a `LocalSet`. Dropping it closes everything.
+pub async fn serve(worker: Rc<Worker>, bound: Bound, stop: CancellationToken) {
+    let Bound { name, protocol, address, listener } = bound;
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(listener = %name, %error, "listening socket refused by the runtime");
+            return;
+        }
+    };
+    let accepting = async {
+        match protocol {
+            ListenerProtocol::Http => serve_http(&worker, &name, address, listener, stop).await,
+            ListenerProtocol::Tcp => l4::serve(worker.l4_env(), Arc::clone(&name), listener, stop).await,
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = tick(&worker) => {}
+    }
+}
+
+/// Keeps the worker's clock going. Every listener of a worker calls it; the clock moves once per tick.
+async fn tick(worker: &Worker) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        worker.tick();
+    }
+}
+
+async fn serve_http(
+    worker: &Rc<Worker>,
+    name: &Arc<str>,
+    address: SocketAddr,
+    listener: TcpListener,
+    stop: CancellationToken,
+) {
+    let state = Rc::new(ListenerState::new(Arc::clone(name), address.port(), worker.cells.listener(name)));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, peer)) => take_on(worker, &state, &mut connections, client, peer),
+                Err(error) => {
+                    state.cells.accept_failed();
+                    if !is_of_one_connection(&error) {
+                        tracing::warn!(listener = %state.name, %error, "accept failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            },
+            Some(_) = connections.join_next() => state.cells.set_open(connections.len()),
+            () = stop.cancelled() => break,
+        }
+    }
+    drop(listener);
+    state.draining.set(true);
+    worker.clock.wake_all();
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(worker.config().drain, drained).await.is_err() {
+        tracing::info!(listener = %state.name, open = connections.len(), "drain limit reached, closing");
+    }
+    state.cells.set_open(0);
+}
+
+fn take_on(
+    worker: &Rc<Worker>,
+    state: &Rc<ListenerState>,
+    connections: &mut JoinSet<()>,
+    client: TcpStream,
+    peer: SocketAddr,
+) {
+    // Nagle's algorithm would hold the second write of a response back.
+    let _ = client.set_nodelay(true);
+    if connections.len() >= worker.config().limits.connections_max {
+        state.cells.refused_connection();
+        turn_away(&client);
+        return;
+    }
+    connections.spawn_local(Connection::new(worker, state, client, peer).run());
+    state.cells.accepted(connections.len());
+}
+
+/// Says 503 as far as that goes without waiting, and closes.
+fn turn_away(client: &TcpStream) {
+    let mut answer = Vec::new();
+    OVERLOADED.compose(&mut answer, false, true);
+    // What can't be written or read at once is not worth a descriptor.
+    let _ = client.try_write(&answer);
+    let _ = client.try_read(&mut [0; 4096]);
+}
+
+/// The failure is the connection's that was to be accepted, not the listener's.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

@@ -15,8 +15,9 @@ use crate::keys::{ADMIN, DNS, LOG, NODE, PROXY, SOURCE, TOP};
 use crate::mistake::{Mistake, Mistakes, Positions};
 use crate::node::{Admin, Log, Node, ReadAdmin};
 use crate::proxy::ReadProxy;
-use crate::section::{At, Needed, Reading, Section};
+use crate::section::{At, Found, Needed, Reading, Section};
 use crate::source::{self, ReadSource, SOURCES_MAX};
+use crate::value;
 
 /// Everything the file says, as meant.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,7 @@ pub struct Config {
 }
 
 /// Longest file, in octets.
-pub const FILE_LEN_MAX: usize = 16 << 20;
+pub const FILE_LEN_MAX: usize = 4 << 20;
 
 /// Longest time a change waits for others to be published with it: far below what a person or a probe notices.
 const COALESCE_TIME: Duration = Duration::from_millis(3);
@@ -87,8 +88,8 @@ impl Config {
     }
 }
 
-fn outcome((config, mistakes): (Config, Vec<Mistake>)) -> Result<Config, Mistakes> {
-    if mistakes.is_empty() { Ok(config) } else { Err(Mistakes::new(mistakes)) }
+fn outcome((config, mistakes): (Config, Mistakes)) -> Result<Config, Mistakes> {
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
 fn too_long(file: &str) -> Mistakes {
@@ -124,7 +125,7 @@ fn not_utf8(file: &str, error: &std::string::FromUtf8Error) -> Mistakes {
 }
 
 /// Reads as much as can be understood. The configuration means something only when there are no mistakes.
-fn read(text: &str, file: &str, environment: &Environment, look_outside: bool) -> (Config, Vec<Mistake>) {
+fn read(text: &str, file: &str, environment: &Environment, look_outside: bool) -> (Config, Mistakes) {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let reading = Reading::new(environment, file);
     let config = assemble(&Section::new(&reading, &TOP, tree.get_ref(), 0..0));
@@ -159,7 +160,7 @@ fn assemble(top: &Section<'_>) -> Config {
     });
     let discovery = portolan_discovery::Config {
         state_dir: node.state_dir.clone(),
-        sources: sources.into_iter().map(|source| source.config).collect(),
+        sources: sources.into_iter().filter_map(|source| source.config).collect(),
         coalesce_time: COALESCE_TIME,
         coalesce_changes: COALESCE_CHANGES,
     };
@@ -170,7 +171,7 @@ fn sources(top: &Section<'_>) -> Vec<ReadSource> {
     let mut sources: Vec<ReadSource> = Vec::new();
     for section in top.sections("source", &SOURCE, SOURCES_MAX) {
         let id = SourceId(u16::try_from(sources.len()).unwrap_or(u16::MAX));
-        sources.extend(source::read(&section, id));
+        sources.push(source::read(&section, id));
     }
     sources
 }
@@ -190,7 +191,7 @@ fn compare(
     let referred = proxy.routes.iter().filter_map(|route| route.listener.as_ref());
     clash::references(reading, "listener", referred, &listeners);
     clash::routes(reading, &proxy.routes, &proxy.listeners);
-    let known: Vec<&str> = sources.iter().map(|source: &ReadSource| &*source.config.name).collect();
+    let known: Vec<&str> = sources.iter().map(|source| &*source.name.value).collect();
     clash::references(reading, "source", dns.iter().flat_map(|dns| &dns.sources), &known);
     clash::addresses(reading, bound(dns, proxy, admin));
 }
@@ -198,7 +199,7 @@ fn compare(
 fn bound<'r>(dns: Option<&'r ReadDns>, proxy: &'r ReadProxy, admin: &'r ReadAdmin) -> Vec<Bound<'r>> {
     let of = |key, owner: &str, address| Bound { key, owner: owner.to_owned(), address };
     let dns = dns.into_iter().flat_map(|dns| &dns.addresses).map(|at| of("listen", "[dns]", at));
-    let admin = admin.addresses.iter().map(|at| of("listen", "[admin]", at));
+    let admin = admin.addresses.iter().map(|(key, at)| of(key, "[admin]", at));
     let listeners = proxy.listeners.iter().map(|listener| Bound {
         key: "bind",
         owner: format!("the listener {:?}", listener.name.value),
@@ -212,30 +213,15 @@ fn bound<'r>(dns: Option<&'r ReadDns>, proxy: &'r ReadProxy, admin: &'r ReadAdmi
 fn find_needed(reading: &Reading<'_>) {
     for needed in reading.needed.borrow().iter() {
         match needed {
-            Needed::File(At { value: path, span }) => {
-                let shown = crate::value::quoted(&path.to_string_lossy());
-                match std::fs::metadata(path) {
-                    Ok(metadata) if metadata.is_dir() => {
-                        reading.mistake(span, format!("{shown} is a directory"), "name a file in it");
-                    }
-                    Ok(_) => {
-                        if let Err(error) = std::fs::File::open(path) {
-                            reading.mistake(
-                                span,
-                                format!("{shown} cannot be opened: {error}"),
-                                "see its permissions",
-                            );
-                        }
-                    }
-                    Err(error) => {
-                        let hint = "relative paths start at the directory of the configuration file";
-                        reading.mistake(span, format!("{shown} is not there: {error}"), hint);
-                    }
+            Needed::File { key, path: At { value: path, span } } => {
+                if let Err((what, hint)) = readable(path) {
+                    let shown = value::quoted(&path.to_string_lossy());
+                    reading.mistake(span, format!("{key}: {shown} {what}"), hint);
                 }
             }
-            Needed::Variable(At { value: name, span }) => {
+            Needed::Variable { key, name: At { value: name, span } } => {
                 if reading.environment.variable(name).is_none() {
-                    let message = format!("the environment variable {name:?} is not set");
+                    let message = format!("{key}: the environment variable {name:?} is not set");
                     reading.mistake(span, message, "it must be set for the process that runs");
                 }
             }
@@ -243,52 +229,73 @@ fn find_needed(reading: &Reading<'_>) {
     }
 }
 
+fn readable(path: &Path) -> Result<(), (String, &'static str)> {
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        (format!("is not there: {error}"), "relative paths start at the directory of the configuration file")
+    })?;
+    if !metadata.is_file() {
+        return Err(("is not a file".to_owned(), "name a file of text"));
+    }
+    // Opening anything but a plain file could wait for ever.
+    let opened = std::fs::File::open(path);
+    opened.map(drop).map_err(|error| (format!("cannot be opened: {error}"), "see its permissions"))
+}
+
 /// Syntax errors and other mistakes together, by place.
 ///
 /// After an error that hides what follows (an unclosed bracket or quote), what is found behind it may be an echo
 /// of it: then only what stands before is told, and nothing about absences.
-fn in_order(positions: &Positions<'_>, errors: &[SyntaxError], reading: Reading<'_>) -> Vec<Mistake> {
-    let mut all: Vec<(usize, Mistake)> = Vec::new();
+fn in_order(positions: &Positions<'_>, errors: &[SyntaxError], reading: Reading<'_>) -> Mistakes {
+    let mut all: Vec<Found> = Vec::new();
     let mut lines = HashSet::new();
     let mut hidden_from = None;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let line_start = positions.line_start(span.start);
-        let (message, hint, hides) = syntax_message(error.message(), positions.line_is_header(span.start));
+        let place = positions.slice(&span);
+        // A key may be repeated; a value on such a line may be the secret.
+        let shown = match positions.may_hold_secret(span.start) && !error.message().starts_with("duplicate") {
+            true => "this".to_owned(),
+            false => value::quoted(place),
+        };
+        let (message, hint, hides) =
+            syntax_message(error.message(), place, &shown, positions.line_is_header(span.start));
         if hides {
             hidden_from = Some(hidden_from.map_or(line_start, |from: usize| from.min(line_start)));
         }
         lines.insert(line_start);
-        all.push((span.start, positions.mistake(&span, message, hint)));
+        all.push(Found { span, message, hint, whole: false });
     }
     for found in reading.found.into_inner() {
         let echo = hidden_from.is_some_and(|from| found.whole || found.span.start >= from);
         // One mistake per line of broken syntax is enough.
         if !echo && !lines.contains(&positions.line_start(found.span.start)) {
-            all.push((found.span.start, positions.mistake(&found.span, found.message, found.hint)));
+            all.push(found);
         }
     }
-    all.sort_by_key(|(offset, _)| *offset);
-    let mut mistakes: Vec<Mistake> = all.into_iter().map(|(_, mistake)| mistake).collect();
-    mistakes.dedup();
-    mistakes
+    all.sort_by_key(|found| found.span.start);
+    all.dedup_by(|a, b| a.span == b.span && a.message == b.message);
+    positions.mistakes(all)
 }
 
 /// The parser's words in ours (`X, expected Y` becomes message and hint), and whether what follows is hidden: it is
 /// not where the parser knows for sure how to go on.
-fn syntax_message(message: &str, header: bool) -> (String, Option<String>, bool) {
+fn syntax_message(message: &str, place: &str, shown: &str, header: bool) -> (String, Option<String>, bool) {
     match message.split_once(", expected ") {
+        Some(("string values must be quoted", _)) if place.is_empty() => {
+            ("a value is missing".to_owned(), Some("write it behind \"=\"".to_owned()), false)
+        }
         Some(("string values must be quoted", _)) => {
-            ("a text stands here without quotes".to_owned(), Some("write \"…\"".to_owned()), false)
+            (format!("{shown} is not a value of TOML"), Some("texts stand in quotes".to_owned()), false)
         }
         Some((what, "nothing")) => (what.to_owned(), None, true),
         Some((what, wanted)) => (what.to_owned(), Some(format!("expected {wanted}")), true),
         None if message == "duplicate key" && header => {
             let hint = "put its keys into one table; where several are allowed, write [[…]] for each";
-            ("the table is there twice".to_owned(), Some(hint.to_owned()), true)
+            (format!("the table {shown} is there twice"), Some(hint.to_owned()), true)
         }
         None if message == "duplicate key" => {
-            ("the key is there twice".to_owned(), Some("keep one of them".to_owned()), false)
+            (format!("the key {shown} is there twice"), Some("keep one of them".to_owned()), false)
         }
         None => (message.to_owned(), None, true),
     }

@@ -4,6 +4,8 @@ use core::fmt::{self, Write as _};
 use core::ops::Range;
 use std::error::Error;
 
+use crate::section::Found;
+
 /// One mistake. Displays as `FILE:LINE:COLUMN: message; hint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -20,7 +22,7 @@ pub struct Mistake {
     excerpt: Option<Excerpt>,
 }
 
-/// The line of a mistake, for a picture.
+/// The line of a mistake, or the piece of it around the place, for a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
     line: String,
@@ -64,16 +66,14 @@ impl Mistakes {
         self.omitted
     }
 
-    pub(crate) fn new(mut list: Vec<Mistake>) -> Self {
-        let omitted = list.len().saturating_sub(MISTAKES_MAX);
-        list.truncate(MISTAKES_MAX);
-        Self { list, omitted }
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 }
 
 impl From<Mistake> for Mistakes {
     fn from(mistake: Mistake) -> Self {
-        Self::new(vec![mistake])
+        Self { list: vec![mistake], omitted: 0 }
     }
 }
 
@@ -115,19 +115,14 @@ pub fn render(mistakes: &[Mistake], terminal: bool) -> String {
 }
 
 fn picture(text: &mut String, number: usize, excerpt: &Excerpt) {
-    // A long line is shown from a little before the marked place.
-    let skipped =
-        if excerpt.start + excerpt.width > PICTURE_WIDTH_MAX { excerpt.start.saturating_sub(20) } else { 0 };
-    let shown: Vec<char> = excerpt.line.chars().skip(skipped).take(PICTURE_WIDTH_MAX).collect();
-    let line: String = shown
-        .iter()
-        .map(|c| if c.is_control() && *c != '\t' { char::REPLACEMENT_CHARACTER } else { *c })
+    let line: String = excerpt
+        .line
+        .chars()
+        .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
         .collect();
-    let start = excerpt.start - skipped;
     // Tabs are kept, so that the marker stands right whatever their width is.
-    let mut marker: String = shown.iter().take(start).map(|c| if *c == '\t' { '\t' } else { ' ' }).collect();
-    let width = excerpt.width.min((PICTURE_WIDTH_MAX - start.min(PICTURE_WIDTH_MAX)).max(1));
-    marker.extend(core::iter::repeat_n('^', width));
+    let before = line.chars().take(excerpt.start).map(|c| if c == '\t' { '\t' } else { ' ' });
+    let marker: String = before.chain(core::iter::repeat_n('^', excerpt.width)).collect();
     let number = number.to_string();
     let margin = " ".repeat(number.len());
     let _ = writeln!(text, "{margin} |\n{number} | {line}\n{margin} | {marker}");
@@ -161,19 +156,55 @@ impl<'t> Positions<'t> {
         self.text[self.line_start(offset)..].trim_start_matches([' ', '\t']).starts_with('[')
     }
 
+    /// True when the line of `offset` is better not repeated.
+    pub(crate) fn may_hold_secret(&self, offset: usize) -> bool {
+        may_hold_secret(self.text[self.line_start(offset)..].lines().next().unwrap_or(""))
+    }
+
+    /// The text of `span`.
+    pub(crate) fn slice(&self, span: &Range<usize>) -> &'t str {
+        let start = self.boundary(span.start);
+        &self.text[start..self.boundary(span.end.max(start)).max(start)]
+    }
+
+    /// The first [`MISTAKES_MAX`] of `found`, which is in order, and the count of the others.
+    pub(crate) fn mistakes(&self, mut found: Vec<Found>) -> Mistakes {
+        let omitted = found.len().saturating_sub(MISTAKES_MAX);
+        found.truncate(MISTAKES_MAX);
+        let list = found.into_iter().map(|one| self.mistake(&one.span, one.message, one.hint)).collect();
+        Mistakes { list, omitted }
+    }
+
     pub(crate) fn mistake(&self, span: &Range<usize>, message: String, hint: Option<String>) -> Mistake {
         let offset = self.boundary(span.start);
-        let index = self.line_of(offset);
         let line_start = self.line_start(offset);
         // A byte order mark is no character of the first line.
         let before = self.text[line_start..offset].trim_start_matches('\u{feff}');
-        let line = self.text[line_start..].lines().next().unwrap_or("");
-        let line = line.trim_start_matches('\u{feff}');
-        let start = before.chars().count();
-        let end = self.boundary(span.end.max(offset)).min(line_start + line.len()).max(offset);
-        let width = self.text[offset..end].chars().count().max(1);
-        let excerpt = (!may_hold_secret(line)).then(|| Excerpt { line: line.to_owned(), start, width });
-        Mistake { file: self.file.to_owned(), line: index + 1, column: start + 1, message, hint, excerpt }
+        Mistake {
+            file: self.file.to_owned(),
+            line: self.line_of(offset) + 1,
+            column: before.chars().count() + 1,
+            message,
+            hint,
+            excerpt: self.excerpt(line_start, before, self.slice(span)),
+        }
+    }
+
+    /// The piece of the line around `marked`, unless it is better not shown.
+    fn excerpt(&self, line_start: usize, before: &str, marked: &str) -> Option<Excerpt> {
+        /// Longer lines are not written by people.
+        const LINE_LEN_MAX: usize = 4096;
+        let line = self.text[line_start..].lines().next().unwrap_or("").trim_start_matches('\u{feff}');
+        if line.len() > LINE_LEN_MAX || may_hold_secret(line) {
+            return None;
+        }
+        let marked = marked.lines().next().unwrap_or("").chars().count().max(1);
+        let column = before.chars().count();
+        // A long line is shown from a little before the marked place.
+        let skipped = if column + marked > PICTURE_WIDTH_MAX { column.saturating_sub(20) } else { 0 };
+        let start = column - skipped;
+        let line = line.chars().skip(skipped).take(PICTURE_WIDTH_MAX).collect();
+        Some(Excerpt { line, start, width: marked.min(PICTURE_WIDTH_MAX - start.min(PICTURE_WIDTH_MAX - 1)) })
     }
 
     /// The nearest character boundary at or before `offset`.
@@ -193,7 +224,8 @@ fn may_hold_secret(line: &str) -> bool {
         || ["password", "token", "secret", "private_key"].iter().any(|word| {
             lower.match_indices(word).any(|(at, _)| {
                 let rest = &lower[at + word.len()..];
-                !rest.starts_with("_file") && !rest.starts_with("_env")
+                // Behind `_env` a secret may stand by mistake; behind `_file` a path is what helps.
+                !rest.starts_with("_file")
             })
         })
 }

@@ -61,7 +61,8 @@ pub struct Admin {
 /// [`Admin`] with the places of what must not clash.
 pub(crate) struct ReadAdmin {
     pub(crate) admin: Admin,
-    pub(crate) addresses: Vec<At<SocketAddr>>,
+    /// Each with the key that says it.
+    pub(crate) addresses: Vec<(&'static str, At<SocketAddr>)>,
 }
 
 /// Longest path of a Unix socket on Linux, without the NUL at its end (unix(7)).
@@ -172,19 +173,20 @@ impl ReadAdmin {
     pub(crate) fn absent(state_dir: Option<&Path>) -> Self {
         let admin = Admin::absent(state_dir);
         // No key is to blame for the default address; a clash is told at the other side's key.
-        let addresses = admin.listen.iter().map(|address| At { value: *address, span: 0..0 }).collect();
+        let addresses =
+            admin.listen.iter().map(|address| ("listen", At { value: *address, span: 0..0 })).collect();
         Self { admin, addresses }
     }
 
     pub(crate) fn read(section: &Section<'_>, state_dir: Option<&Path>) -> Self {
         let mut read = Self::absent(state_dir);
         if let Some(listen) = section.list_or_one("listen", LISTEN_MAX, value::address) {
-            read.addresses = listen.value;
-            read.admin.listen = read.addresses.iter().map(|at| at.value).collect();
+            read.admin.listen = listen.value.iter().map(|at| at.value).collect();
+            read.addresses = listen.value.into_iter().map(|at| ("listen", at)).collect();
         }
         if let Some(metrics) = section.at("metrics_listen", value::address) {
             read.admin.metrics_listen = Some(metrics.value);
-            read.addresses.push(metrics);
+            read.addresses.push(("metrics_listen", metrics));
         }
         if section.is_text("socket", "none") {
             read.admin.socket = None;
@@ -230,7 +232,11 @@ pub(crate) fn secret(section: &Section<'_>, file_key: &str, variable_key: &str) 
         );
     }
     let variable = variable.map(|name| {
-        section.reading.needed.borrow_mut().push(Needed::Variable(name.clone()));
+        section
+            .reading
+            .needed
+            .borrow_mut()
+            .push(Needed::Variable { key: variable_key.to_owned(), name: name.clone() });
         Secret::Env(name.value)
     });
     file.or(variable)

@@ -105,7 +105,6 @@ const PROTOCOLS: &[(&str, ListenerProtocol)] =
 const PROTOCOLS_LATER: &[&str] = &["https", "tls-passthrough", "udp"];
 
 fn listener(section: &Section<'_>) -> ReadListener {
-    let name = section.at("name", value::label);
     let bind = section.at("bind", value::address);
     let protocol = section.read("protocol", value::choice(PROTOCOLS, PROTOCOLS_LATER));
     let protocol = protocol.unwrap_or(ListenerProtocol::Http);
@@ -113,10 +112,12 @@ fn listener(section: &Section<'_>) -> ReadListener {
         ListenerProtocol::Http => "http",
         ListenerProtocol::Tcp => "tcp",
     };
-    let place = |key| section.key_span(key).unwrap_or_else(|| section.span().clone());
+    // A wrong address clashes with nothing: port 0.
+    let port = if section.has("bind") { 0 } else { 8080 };
     ReadListener {
-        name: name.unwrap_or_else(|| At { value: default_name.into(), span: place("name") }),
-        bind: bind.unwrap_or_else(|| At { value: ([127, 0, 0, 1], 8080).into(), span: place("bind") }),
+        name: section.name_or("name", default_name, value::label),
+        bind: bind
+            .unwrap_or_else(|| At { value: ([127, 0, 0, 1], port).into(), span: section.place_of("bind") }),
         protocol,
     }
 }
@@ -182,7 +183,7 @@ fn limits(section: &Section<'_>) -> Limits {
 fn body_size(value: &DeValue<'_>) -> Parsed<Option<u64>> {
     match value.as_str() {
         Some("unlimited") => Ok(None),
-        _ => value::size(0, u64::MAX)(value).map(Some),
+        _ => value::size(0, u64::MAX)(value).map(Some).map_err(|wrong| wrong.or("unlimited")),
     }
 }
 

@@ -207,7 +207,7 @@ fn headers(section: &Section<'_>) -> Vec<HeaderMatch> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     if entries.len() > PARTS_MAX {
-        let span = section.key_span("headers").unwrap_or_else(|| section.span().clone());
+        let span = section.place_of("headers");
         reading.mistake(
             &span,
             format!("headers: {} are too many", entries.len()),
@@ -286,12 +286,16 @@ fn target(service: ServiceName, port: Option<At<Arc<str>>>, weight: u32) -> Rout
 fn port(value: &DeValue<'_>) -> Parsed<Arc<str>> {
     let index = match value {
         DeValue::Integer(_) => value::number(i64::MIN, i64::MAX)(value)?,
-        _ => {
+        DeValue::String(_) => {
             let text = value::text(value)?;
             match text.parse() {
                 Ok(index) => index,
                 Err(_) => return Ok(text.into()),
             }
+        }
+        other => {
+            let hint = "write its name in quotes, or its place in the service from 0";
+            return wrong(format!("{} is not a port of a service", shown(other)), hint);
         }
     };
     if !(0..=PORT_INDEX_MAX).contains(&index) {

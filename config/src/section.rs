@@ -3,6 +3,7 @@
 use core::cell::RefCell;
 use core::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -36,11 +37,14 @@ pub(crate) struct Found {
     pub(crate) whole: bool,
 }
 
+/// Mistakes kept at all; far more than are shown, since they are not found in the order of the file.
+const FOUND_MAX: usize = 10_000;
+
 /// Something outside the file that must be there; looked at only when asked.
 #[derive(Debug)]
 pub(crate) enum Needed {
-    File(At<PathBuf>),
-    Variable(At<String>),
+    File { key: String, path: At<PathBuf> },
+    Variable { key: String, name: At<String> },
 }
 
 /// One reading of a file: its surroundings, and what is noted on the way.
@@ -60,11 +64,14 @@ impl<'e> Reading<'e> {
     }
 
     fn note(&self, span: &Range<usize>, message: String, hint: Option<String>, whole: bool) {
-        self.found.borrow_mut().push(Found { span: span.clone(), message, hint, whole });
+        let mut found = self.found.borrow_mut();
+        if found.len() < FOUND_MAX {
+            found.push(Found { span: span.clone(), message, hint, whole });
+        }
     }
 
     /// A path of the file as the process can use it: a relative one starts at the file's directory.
-    pub(crate) fn from_base(&self, path: &str) -> PathBuf {
+    pub(crate) fn placed(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
 
@@ -147,9 +154,32 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// The text of `key` as written, right or wrong; what follows up on a mistake goes by it.
+    pub(crate) fn raw_text(&self, key: &str) -> Option<&'a str> {
+        self.entry(key)?.get_ref().as_str()
+    }
+
+    /// A name with its place: the checked one, else as written, else `default` where `key` would stand.
+    pub(crate) fn name_or(
+        &self,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<Arc<str>>,
+    ) -> At<Arc<str>> {
+        self.at(key, parse).unwrap_or_else(|| At {
+            value: self.raw_text(key).unwrap_or(default).into(),
+            span: self.place_of(key),
+        })
+    }
+
+    /// Where `key` is written, or the section that lacks it.
+    pub(crate) fn place_of(&self, key: &str) -> Range<usize> {
+        self.key_span(key).unwrap_or_else(|| self.span.clone())
+    }
+
     /// True when the value of `key` is this text.
     pub(crate) fn is_text(&self, key: &str, text: &str) -> bool {
-        self.entry(key).and_then(|value| value.get_ref().as_str()) == Some(text)
+        self.raw_text(key) == Some(text)
     }
 
     /// The keys that are there, with their places.
@@ -182,6 +212,11 @@ impl<'a> Section<'a> {
 
     /// Notes that `key` should be there.
     pub(crate) fn missing(&self, key: &str, hint: &str) {
+        // Somebody who wrote `password` has been told to write `password_file` already.
+        let told = |(word, hint): &(&str, &str)| hint.contains(key) && self.table.contains_key(*word);
+        if self.keys.instead.iter().any(told) {
+            return;
+        }
         self.reading.conflict(&self.span, format!("{key:?} is missing in {}", self.keys.title), hint);
     }
 
@@ -239,7 +274,7 @@ impl<'a> Section<'a> {
         parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
     ) -> Option<At<Vec<At<T>>>> {
         let value = self.entry(key)?;
-        if value.get_ref().is_str() {
+        if !value.get_ref().is_array() {
             let one = self.element(key, value, parse);
             return Some(At { value: one.into_iter().collect(), span: value.span() });
         }
@@ -281,13 +316,14 @@ impl<'a> Section<'a> {
 
     /// A path; a relative one starts at the file's directory.
     pub(crate) fn path(&self, key: &str) -> Option<At<PathBuf>> {
-        self.at(key, |value| text(value).map(|path| self.reading.from_base(&path)))
+        self.at(key, |value| text(value).map(|path| self.reading.placed(&path)))
     }
 
     /// [`Section::path`] of a file that must be there.
     pub(crate) fn existing_file(&self, key: &str) -> Option<PathBuf> {
         let path = self.path(key)?;
-        self.reading.needed.borrow_mut().push(Needed::File(path.clone()));
+        let needed = Needed::File { key: key.to_owned(), path: path.clone() };
+        self.reading.needed.borrow_mut().push(needed);
         Some(path.value)
     }
 

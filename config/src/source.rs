@@ -70,27 +70,28 @@ impl Type {
 
 /// A source and where its name stands.
 pub(crate) struct ReadSource {
-    pub(crate) config: SourceConfig,
+    /// `None` when the type is not known: the name still stands for a source.
+    pub(crate) config: Option<SourceConfig>,
     pub(crate) name: At<Arc<str>>,
 }
 
-/// Reads one source; `None` when its type is not known.
-pub(crate) fn read(section: &Section<'_>, id: SourceId) -> Option<ReadSource> {
-    let kind = section.required(
-        "type",
-        "write type = \"marathon\" or type = \"file\"",
-        value::choice(TYPES, TYPES_LATER),
-    );
-    let name = section.at("name", value::label);
-    let kind = kind?.value;
-    refuse_foreign_keys(section, kind);
-    let name = name.unwrap_or_else(|| At {
-        value: kind.word().into(),
-        span: section.key_span("name").unwrap_or_else(|| section.span().clone()),
+/// Reads one source.
+pub(crate) fn read(section: &Section<'_>, id: SourceId) -> ReadSource {
+    let hint = "write type = \"marathon\" or type = \"file\"";
+    let kind = section.required("type", hint, value::choice(TYPES, TYPES_LATER)).map(|at| at.value);
+    let default = kind.map(Type::word).or_else(|| section.raw_text("type")).unwrap_or("source");
+    let name = section.name_or("name", default, value::label);
+    let config = kind.map(|kind| {
+        refuse_foreign_keys(section, kind);
+        config(section, id, kind, name.value.clone())
     });
-    let config = SourceConfig {
+    ReadSource { config, name }
+}
+
+fn config(section: &Section<'_>, id: SourceId, kind: Type, name: Arc<str>) -> SourceConfig {
+    SourceConfig {
         id,
-        name: name.value.clone(),
+        name,
         kind: match kind {
             Type::Marathon => SourceKind::Marathon(marathon(section)),
             Type::File => SourceKind::File(file(section)),
@@ -102,8 +103,7 @@ pub(crate) fn read(section: &Section<'_>, id: SourceId) -> Option<ReadSource> {
         required: section.read("required", value::boolean).unwrap_or(true),
         stale_max: section.read("stale_max", value::time_or("never")).flatten(),
         max_removal: section.read("max_removal", value::share).unwrap_or(1.0),
-    };
-    Some(ReadSource { config, name })
+    }
 }
 
 const MERGES: &[(&str, MergePolicy)] =
@@ -135,7 +135,7 @@ fn file(section: &Section<'_>) -> FileConfig {
         value::text,
     );
     FileConfig {
-        paths: paths.into_iter().map(|path| section.reading.from_base(&path)).collect(),
+        paths: paths.into_iter().map(|path| section.reading.placed(&path)).collect(),
         service_label: section.read("service_label", value::text),
     }
 }

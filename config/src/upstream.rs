@@ -113,9 +113,8 @@ fn read_ejection(section: &Section<'_>, inherited: Option<&EjectionConfig>) -> O
         panic_threshold: section.read("panic_threshold", value::share).unwrap_or(default.panic_threshold),
     };
     if ejection.max < ejection.base {
-        let span = section.key_span("max").or_else(|| section.key_span("base"));
         section.reading.conflict(
-            &span.unwrap_or_else(|| section.span().clone()),
+            &section.place_of(if section.has("max") { "max" } else { "base" }),
             format!(
                 "\"max\" ({}) is shorter than \"base\" ({})",
                 value::show_time(ejection.max),
@@ -178,9 +177,8 @@ fn read_check(section: &Section<'_>, inherited: Option<&CheckConfig>) -> Option<
         fall: tries("fall").or(inherited.map(|c| c.fall)).unwrap_or(3),
     };
     if check.timeout > check.interval {
-        let span = section.key_span("timeout").or_else(|| section.key_span("interval"));
         section.reading.conflict(
-            &span.unwrap_or_else(|| section.span().clone()),
+            &section.place_of(if section.has("timeout") { "timeout" } else { "interval" }),
             format!(
                 "\"timeout\" ({}) is longer than \"interval\" ({})",
                 value::show_time(check.timeout),

@@ -21,6 +21,13 @@ pub(crate) struct Wrong {
     pub(crate) hint: Option<String>,
 }
 
+impl Wrong {
+    /// Names a word that would be right too.
+    pub(crate) fn or(self, word: &str) -> Self {
+        Self { hint: self.hint.map(|hint| format!("{hint}, or \"{word}\"")), ..self }
+    }
+}
+
 pub(crate) type Parsed<T> = Result<T, Wrong>;
 
 pub(crate) fn wrong<T>(message: String, hint: impl Into<String>) -> Parsed<T> {
@@ -139,10 +146,7 @@ pub(crate) fn time(value: &DeValue<'_>) -> Parsed<Duration> {
 pub(crate) fn time_or(word: &'static str) -> impl Fn(&DeValue<'_>) -> Parsed<Option<Duration>> {
     move |value| match value.as_str() {
         Some(text) if text == word => Ok(None),
-        _ => time(value).map(Some).map_err(|wrong| Wrong {
-            hint: wrong.hint.map(|hint| format!("{hint}, or \"{word}\"")),
-            ..wrong
-        }),
+        _ => time(value).map(Some).map_err(|wrong| wrong.or(word)),
     }
 }
 
@@ -204,10 +208,10 @@ pub(crate) fn size(min: u64, max: u64) -> impl Fn(&DeValue<'_>) -> Parsed<u64> {
         DeValue::String(text) => match parse_size(text) {
             None => not_a(value, "a size", "write a number with a unit, as in \"64KiB\" or \"1MB\""),
             Some(size) if size < min => {
-                wrong(format!("{} is too small", quoted(text)), format!("at least \"{min}B\""))
+                wrong(format!("{} is too small", quoted(text)), format!("at least {:?}", show_size(min)))
             }
             Some(size) if size > max => {
-                wrong(format!("{} is too large", quoted(text)), format!("at most \"{max}B\""))
+                wrong(format!("{} is too large", quoted(text)), format!("at most {:?}", show_size(max)))
             }
             Some(size) => Ok(size),
         },
@@ -216,6 +220,16 @@ pub(crate) fn size(min: u64, max: u64) -> impl Fn(&DeValue<'_>) -> Parsed<u64> {
         }
         _ => not_a(value, "a size", "write a number with a unit, as in \"64KiB\" or \"1MB\""),
     }
+}
+
+/// A size as one would write it, in its largest whole unit.
+fn show_size(size: u64) -> String {
+    for (unit, scale) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if size >= scale && size.is_multiple_of(scale) {
+            return format!("{}{unit}", size / scale);
+        }
+    }
+    format!("{size}B")
 }
 
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
@@ -276,7 +290,10 @@ pub(crate) fn address(value: &DeValue<'_>) -> Parsed<SocketAddr> {
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return wrong(
             format!("{} has no port", quoted(text)),
-            format!("write \"{}\"", SocketAddr::new(ip, 53)),
+            format!(
+                "write {}",
+                if ip.is_ipv4() { format!("\"{ip}:PORT\"") } else { format!("\"[{ip}]:PORT\"") }
+            ),
         );
     }
     match text.rsplit_once(':') {

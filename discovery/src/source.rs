@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use portolan_table::{Health, Instance, InstanceState, NodeFact, ServiceSpec, SourceId};
+use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// One step of what a source tells. Keys of services are [`ServiceSpec::key`], ids [`Instance::id`].
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +85,14 @@ pub enum Change {
         /// The key of the service, or another name for the place.
         place: Arc<str>,
         /// What is wrong and what to do, in one line.
+        message: String,
+    },
+    /// The session is over: what was told can't be confirmed until the next list. Said by the supervisor,
+    /// through the same queue so that nothing overtakes it; a source never sends it.
+    Lost {
+        /// [`SourceError::kind`].
+        kind: &'static str,
+        /// The error with its causes.
         message: String,
     },
 }
@@ -174,13 +184,21 @@ impl SourceError {
 pub struct Sink {
     source: SourceId,
     updates: mpsc::Sender<Update>,
+    full: Option<IntCounter>,
 }
 
 impl Sink {
     /// A sink for `source` into the catalog's queue.
     #[must_use]
     pub fn new(source: SourceId, updates: mpsc::Sender<Update>) -> Self {
-        Self { source, updates }
+        Self { source, updates, full: None }
+    }
+
+    /// The same sink, which counts in `full` how often it had to wait.
+    #[must_use]
+    pub fn counting(mut self, full: IntCounter) -> Self {
+        self.full = Some(full);
+        self
     }
 
     /// Hands one change over. Waits while the queue is full; cancel-safe, nothing is sent if dropped.
@@ -189,6 +207,14 @@ impl Sink {
     /// [`SourceError::Stopping`] when the catalog is gone.
     pub async fn send(&self, received: Instant, change: Change) -> Result<(), SourceError> {
         let update = Update { source: self.source, received, change };
+        let update = match self.updates.try_send(update) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(SourceError::Stopping),
+            Err(TrySendError::Full(update)) => update,
+        };
+        if let Some(full) = &self.full {
+            full.inc();
+        }
         self.updates.send(update).await.map_err(|_| SourceError::Stopping)
     }
 }

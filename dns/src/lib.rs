@@ -14,6 +14,7 @@ pub mod answer;
 mod config;
 pub mod fast;
 pub mod forward;
+pub mod metrics;
 pub mod wire;
 pub mod zone;
 

@@ -1,7 +1,16 @@
 //! One query, one answer: a pure function of the zones, the query and a rotation.
+//!
+//! ```text
+//!  verdict on the query ─► zone of the name ─► what stands there ─► records of the type, or why there are none
+//!                              │ none: address of a PTR name? else not ours
+//! ```
 
-use crate::wire::{Query, Rcode, Reply};
-use crate::zone::Zones;
+mod compose;
+mod records;
+
+use crate::wire::{Query, Rcode, Reply, rtype};
+use crate::zone::{Found, Zone, Zones};
+use compose::Composer;
 
 /// What the transport allows and the server offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +35,7 @@ pub enum Outcome {
 /// A reply in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Its length in octets.
+    /// Its length in octets; 0 if the buffer or the limit is too small for the question alone.
     pub len: usize,
     /// Its response code.
     pub rcode: Rcode,
@@ -39,21 +48,72 @@ pub struct Written {
 #[inline]
 #[must_use]
 pub fn answer(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, out: &mut [u8]) -> Outcome {
-    let _ = (zones, rotation);
-    match query.verdict() {
-        Some(rcode) => Outcome::Reply(bare(query, rcode, terms, out)),
-        None => Outcome::NotOurs,
+    if let Some(rcode) = query.verdict() {
+        return Outcome::Reply(bare(query, rcode, terms, out));
     }
+    let name = query.name();
+    let Some(zone) = zones.zone_of(name) else {
+        return reverse(zones, query, terms, rotation, out);
+    };
+    let found = zone.find(name);
+    if !zone.is_complete() && matches!(found, Found::Missing | Found::Empty) {
+        // A source that has not spoken yet may hold the name: unknown is not absent.
+        return Outcome::Reply(bare(query, Rcode::ServFail, terms, out));
+    }
+    let Some(reply) = begin(query, terms, out) else { return Outcome::Reply(unwritable()) };
+    let composer = Composer::new(reply, zones, zone, query, rotation);
+    Outcome::Reply(match found {
+        Found::Missing => composer.negative(Rcode::NxDomain),
+        Found::Inner | Found::Empty => composer.negative(Rcode::NoError),
+        _ if query.qtype() == rtype::ANY => composer.any(),
+        Found::Apex => composer.apex(),
+        Found::Service(entry, part) => composer.service(entry, part),
+        Found::Ports { entry, part, first, end, service_label } => {
+            composer.ports(entry, part, first..end, service_label)
+        }
+        Found::InstancePorts { entry, part, first, end, host, service_label } => {
+            composer.instance_ports(entry, part, first..end, host, service_label)
+        }
+        Found::Instance(entry, host) => composer.instance(entry, host),
+        Found::Node(node) => composer.node(node),
+    })
 }
 
 /// A reply without records: REFUSED and SERVFAIL of the server, verdicts on the query itself.
 #[must_use]
 pub fn bare(query: &Query<'_>, rcode: Rcode, terms: &Terms, out: &mut [u8]) -> Written {
-    let Some(mut reply) = Reply::begin(out, query, terms.size_max, terms.udp_size) else {
-        return Written { len: 0, rcode, truncated: false };
-    };
+    let Some(reply) = begin(query, terms, out) else { return unwritable() };
+    Written { len: reply.finish(rcode), rcode, truncated: false }
+}
+
+/// PTR for exactly the addresses served. Each such name is answered as a zone of its own; the rest of the
+/// reverse tree is not ours.
+fn reverse(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, out: &mut [u8]) -> Outcome {
+    let name = query.name();
+    if name.labels() < 2 || name.label(name.labels() - 1) != b"arpa" {
+        return Outcome::NotOurs;
+    }
+    let served = crate::wire::address_of(name.octets()).and_then(|address| zones.reverse(address));
+    let Some((zone, names)) = served else { return Outcome::NotOurs };
+    let Some(reply) = begin(query, terms, out) else { return Outcome::Reply(unwritable()) };
+    Outcome::Reply(Composer::new(reply, zones, zone, query, rotation).pointer(names))
+}
+
+#[inline]
+fn begin<'o>(query: &Query<'_>, terms: &Terms, out: &'o mut [u8]) -> Option<Reply<'o>> {
+    let mut reply = Reply::begin(out, query, terms.size_max, terms.udp_size)?;
     if terms.recursion_available {
         reply.recursion_available();
     }
-    Written { len: reply.finish(rcode), rcode, truncated: false }
+    Some(reply)
+}
+
+/// The buffer or the limit has no room for the question alone.
+fn unwritable() -> Written {
+    Written { len: 0, rcode: Rcode::ServFail, truncated: false }
+}
+
+/// True if the zone's apex and the query's name are one; used where a reply may point at the question.
+fn is_apex(zone: &Zone, query: &Query<'_>) -> bool {
+    query.name().octets() == zone.fixed().apex
 }

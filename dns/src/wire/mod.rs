@@ -15,6 +15,7 @@ mod reply;
 
 pub use name::{NAME_LEN_MAX, address_of, name_to_text, push_label, reverse_name, text_to_name};
 pub use query::{Edns, Query, QueryName, Request};
+pub(crate) use reply::Section;
 pub use reply::{OPT_LEN, Reply, error_reply};
 
 /// Octets of a message's header (RFC 1035 §4.1.1).

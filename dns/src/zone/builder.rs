@@ -1,34 +1,390 @@
 //! Keeps [`Zones`] in step with the table.
 
-use portolan_table::{Changes, Core, ViewBuilder};
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{ZoneMetrics, Zones};
-use crate::Config;
+use portolan_table::{Changes, Core, NodeFact, Service, ServiceChange, ServiceName, ViewBuilder};
+use smallvec::SmallVec;
+use tracing::{info, warn};
 
-/// Compiles [`Zones`] from the table, then only what changes.
+use super::names::{Names, NodeEntry, Standing};
+use super::native::{Native, node_name};
+use super::report::{Problem, ProblemKind, ZoneMetrics};
+use super::reverse::{PtrName, Reverse};
+use super::schema::{Context, NodeName, Schema, ServiceNames, Source};
+use super::serial::Serial;
+use super::{Fixed, Zone, Zones};
+use crate::wire::text_to_name;
+use crate::{Config, Schema as SchemaName, ZoneConfig};
+
+/// Compiles [`Zones`] from the table, then only what changes. One per configuration; a reload makes a new one.
 #[derive(Debug)]
 pub struct ZoneBuilder {
     config: Config,
     metrics: ZoneMetrics,
+    serial: Serial,
+    clock: fn() -> u64,
+    /// In the order of [`Zones::zones`].
+    states: Vec<State>,
+}
+
+/// What the builder keeps of one zone beside the zone itself.
+#[derive(Debug)]
+struct State {
+    config: ZoneConfig,
+    fixed: Arc<Fixed>,
+    context: Context,
+    problems: BTreeMap<ServiceName, Vec<Problem>>,
 }
 
 impl ZoneBuilder {
     /// A builder for the configured zones. `metrics` outlives it: a reload makes a new builder.
     #[must_use]
     pub fn new(config: &Config, metrics: ZoneMetrics) -> Self {
-        Self { config: config.clone(), metrics }
+        Self::with_clock(config, metrics, unix_seconds)
+    }
+
+    /// The same with a clock of the caller's (Unix seconds), for the serial.
+    #[must_use]
+    pub fn with_clock(config: &Config, metrics: ZoneMetrics, clock: fn() -> u64) -> Self {
+        let (serial, read) = Serial::open(config.state_dir.as_deref());
+        report_serial(&metrics, read);
+        let mut states: Vec<State> =
+            config.zones.iter().filter_map(|zone| State::new(config, zone)).collect();
+        states.sort_by_key(|state| core::cmp::Reverse(state.fixed.labels));
+        Self { config: config.clone(), metrics, serial, clock, states }
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        let (serial, kept) = self.serial.advance((self.clock)());
+        report_serial(&self.metrics, kept);
+        serial
+    }
+
+    fn problems(&self) -> Arc<[Problem]> {
+        self.states.iter().flat_map(|state| state.problems.values().flatten()).cloned().collect()
+    }
+
+    fn show(&self, zones: &Zones) {
+        for (zone, state) in zones.zones.iter().zip(&self.states) {
+            self.metrics.names.with_label_values(&[zone.name()]).set(zone.names.len() as i64);
+            for kind in ProblemKind::ALL {
+                let count = state.problems.values().flatten().filter(|problem| problem.kind == kind).count();
+                self.metrics.problems.with_label_values(&[zone.name(), kind.as_str()]).set(count as i64);
+            }
+        }
     }
 }
 
 impl ViewBuilder for ZoneBuilder {
     type View = Zones;
 
-    fn build(&mut self, _core: &Core) -> Zones {
-        let _ = (&self.config, &self.metrics);
-        Zones::default()
+    fn build(&mut self, core: &Core) -> Zones {
+        let zones = self.states.iter_mut().map(|state| state.build(&self.config, core)).collect();
+        let zones = Zones { zones, serial: self.next_serial(), problems: self.problems() };
+        self.show(&zones);
+        info!(zones = zones.zones.len(), serial = zones.serial, "zones built");
+        zones
     }
 
-    fn update(&mut self, _view: &Zones, _core: &Core, _changes: &Changes) -> Option<Zones> {
-        None
+    fn update(&mut self, view: &Zones, core: &Core, changes: &Changes) -> Option<Zones> {
+        if changes.sources && self.states.iter().any(|state| state.sources_differ(&self.config, core)) {
+            return Some(self.build(core));
+        }
+        let mut next = view.clone();
+        let mut changed = Changed::default();
+        for (state, zone) in self.states.iter_mut().zip(&mut next.zones) {
+            changed.merge(state.update(zone, core, changes));
+        }
+        if !changed.zone {
+            return None;
+        }
+        next.serial = self.next_serial();
+        if changed.problems {
+            next.problems = self.problems();
+        }
+        self.show(&next);
+        Some(next)
     }
+}
+
+/// What an update did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Changed {
+    zone: bool,
+    problems: bool,
+}
+
+impl Changed {
+    fn merge(&mut self, other: Self) {
+        self.zone |= other.zone;
+        self.problems |= other.problems;
+    }
+}
+
+impl State {
+    /// `None`, with a word in the log, if the zone's name is none; the configuration has checked it.
+    fn new(config: &Config, zone: &ZoneConfig) -> Option<Self> {
+        let Some(apex) = text_to_name(&zone.name.to_ascii_lowercase()) else {
+            warn!(zone = &*zone.name, "not a domain name; the zone is not served");
+            return None;
+        };
+        let edge = node_name(&config.node.name).unwrap_or_else(|| b"\x04edge\x04node".to_vec());
+        let proxies = served(&config.node.proxy_addresses);
+        let fixed = Fixed {
+            name: Arc::clone(&zone.name),
+            labels: labels(&apex),
+            apex,
+            edge,
+            proxy4: proxies.iter().filter_map(|ip| v4(*ip)).collect(),
+            proxy6: proxies.iter().filter_map(|ip| v6(*ip)).collect(),
+            ttl: config.ttl,
+            negative_ttl: config.negative_ttl,
+        };
+        let (fixed, context) = (Arc::new(fixed), Context::default());
+        Some(Self { config: zone.clone(), fixed, context, problems: BTreeMap::new() })
+    }
+
+    fn schema(&self) -> &'static dyn Schema {
+        match self.config.schema {
+            SchemaName::Native => &Native,
+        }
+    }
+
+    fn context(&self, config: &Config, core: &Core) -> Context {
+        Context::new(self.fixed.apex.len(), core.sources(), &self.config.sources, &config.txt_labels)
+    }
+
+    /// Sources were added, taken away or renamed: nothing compiled before holds.
+    fn sources_differ(&self, config: &Config, core: &Core) -> bool {
+        let next: Vec<Source> = self.context(config, core).sources;
+        next != self.context.sources
+    }
+
+    fn is_complete(&self, core: &Core) -> bool {
+        let shown = |name: &Arc<str>| self.config.sources.is_empty() || self.config.sources.contains(name);
+        core.sources().iter().all(|source| source.has_data || !source.required || !shown(&source.name))
+    }
+
+    fn build(&mut self, config: &Config, core: &Core) -> Zone {
+        self.context = self.context(config, core);
+        self.problems.clear();
+        let mut zone = Zone {
+            fixed: Arc::clone(&self.fixed),
+            names: Names::default(),
+            reverse: Reverse::default(),
+            complete: self.is_complete(core),
+        };
+        self.edge(&mut zone, config);
+        for service in core.services() {
+            self.service(&mut zone, &service.name, None, Some(service));
+        }
+        for node in core.nodes() {
+            self.node(&mut zone, None, Some(node));
+        }
+        zone
+    }
+
+    /// This edge's own names, which stand whatever the table holds.
+    fn edge(&self, zone: &mut Zone, config: &Config) {
+        let own = NodeName { name: self.fixed.edge.clone(), addresses: served(&config.node.addresses) };
+        claim_node(&mut zone.names, &own);
+        let mut addresses = served(&config.node.proxy_addresses);
+        addresses.extend(&own.addresses);
+        for address in addresses {
+            zone.reverse.claim(address, PtrName::Node(self.fixed.edge.as_slice().into()));
+        }
+    }
+
+    fn update(&mut self, zone: &mut Zone, core: &Core, changes: &Changes) -> Changed {
+        let mut changed = Changed::default();
+        for ServiceChange { name, before, after } in &changes.services {
+            changed.merge(self.service(zone, name, before.as_ref(), after.as_ref()));
+        }
+        for (before, after) in &changes.nodes {
+            self.node(zone, before.as_ref(), after.as_ref());
+            changed.zone = true;
+        }
+        let complete = self.is_complete(core);
+        changed.zone |= complete != zone.complete;
+        zone.complete = complete;
+        changed
+    }
+
+    /// Takes a service from what it was to what it is. Costs the service's own names.
+    fn service(
+        &mut self,
+        zone: &mut Zone,
+        name: &ServiceName,
+        before: Option<&Arc<Service>>,
+        after: Option<&Arc<Service>>,
+    ) -> Changed {
+        let compile = |service: Option<&Arc<Service>>| {
+            service.and_then(|service| self.schema().service(service, &self.context)).unwrap_or_default()
+        };
+        let (before, after) = (compile(before), compile(after));
+        let problems = before.problems != after.problems;
+        let zone_changed = before.names != after.names || before.entry != after.entry;
+        if problems {
+            self.note(name, &after.problems);
+        }
+        if zone_changed {
+            put_names(&mut zone.names, &before, &after);
+        }
+        let reverse = sorted_difference(&before.reverse, &after.reverse, |address_and_name, more| {
+            let (address, name) = address_and_name;
+            if more {
+                zone.reverse.claim(*address, name.clone())
+            } else {
+                zone.reverse.release(*address, name)
+            }
+        });
+        let nodes = sorted_difference(&before.nodes, &after.nodes, |node, more| {
+            if more { claim_node(&mut zone.names, node) } else { release_node(&mut zone.names, node) }
+        });
+        Changed { zone: zone_changed || reverse || nodes || problems, problems }
+    }
+
+    fn note(&mut self, name: &ServiceName, problems: &[Problem]) {
+        for problem in problems {
+            warn!(zone = &*self.fixed.name, kind = problem.kind.as_str(), "{problem}");
+        }
+        if problems.is_empty() {
+            self.problems.remove(name);
+        } else {
+            self.problems.insert(name.clone(), problems.to_vec());
+        }
+    }
+
+    fn node(&self, zone: &mut Zone, before: Option<&Arc<NodeFact>>, after: Option<&Arc<NodeFact>>) {
+        let name =
+            |node: Option<&Arc<NodeFact>>| node.and_then(|node| self.schema().node(node, &self.context));
+        let (before, after) = (name(before), name(after));
+        for node in after.iter() {
+            claim_node(&mut zone.names, node);
+            for address in &node.addresses {
+                zone.reverse.claim(*address, PtrName::Node(node.name.as_slice().into()));
+            }
+        }
+        for node in before.iter() {
+            release_node(&mut zone.names, node);
+            for address in &node.addresses {
+                zone.reverse.release(*address, &PtrName::Node(node.name.as_slice().into()));
+            }
+        }
+    }
+}
+
+/// Puts the new names in before the old ones go, so that empty names between them don't come and go.
+fn put_names(names: &mut Names, before: &ServiceNames, after: &ServiceNames) {
+    if let Some(entry) = &after.entry {
+        for (name, part) in &after.names {
+            names.put_service(name, entry, *part);
+        }
+    }
+    for (name, _) in &before.names {
+        if after.names.binary_search_by(|(other, _)| other.cmp(name)).is_err() {
+            names.remove(name);
+        }
+    }
+}
+
+fn claim_node(names: &mut Names, node: &NodeName) {
+    let mut entry = match names.get(&node.name) {
+        Some(Standing::Node(entry)) => entry.clone(),
+        _ => NodeEntry { name: node.name.as_slice().into(), addresses: SmallVec::new(), claims: 0 },
+    };
+    entry.claims += 1;
+    for address in &node.addresses {
+        match entry.addresses.binary_search_by_key(address, |(a, _)| *a) {
+            Ok(at) => entry.addresses[at].1 += 1,
+            Err(at) => entry.addresses.insert(at, (*address, 1)),
+        }
+    }
+    names.put_node(entry);
+}
+
+fn release_node(names: &mut Names, node: &NodeName) {
+    let Some(Standing::Node(entry)) = names.get(&node.name) else { return };
+    let mut entry = entry.clone();
+    entry.claims = entry.claims.saturating_sub(1);
+    if entry.claims == 0 {
+        names.remove(&node.name);
+        return;
+    }
+    for address in &node.addresses {
+        if let Ok(at) = entry.addresses.binary_search_by_key(address, |(a, _)| *a) {
+            entry.addresses[at].1 -= 1;
+            if entry.addresses[at].1 == 0 {
+                entry.addresses.remove(at);
+            }
+        }
+    }
+    names.put_node(entry);
+}
+
+/// Walks two sorted lists together: `each(item, true)` for what only `after` has, `each(item, false)` for
+/// what only `before` has; additions of one value come before its removals. True if they differ.
+fn sorted_difference<T: Ord>(before: &[T], after: &[T], mut each: impl FnMut(&T, bool)) -> bool {
+    let (mut before, mut after) = (before, after);
+    let mut differ = false;
+    loop {
+        match (before.split_first(), after.split_first()) {
+            (None, None) => return differ,
+            (Some((old, rest)), Some((new, others))) if old == new => {
+                (before, after) = (rest, others);
+                continue;
+            }
+            (Some((old, rest)), new) if new.is_none_or(|(new, _)| old < new) => {
+                each(old, false);
+                before = rest;
+            }
+            (_, Some((new, others))) => {
+                each(new, true);
+                after = others;
+            }
+            (Some(_), None) => return differ,
+        }
+        differ = true;
+    }
+}
+
+fn labels(name: &[u8]) -> usize {
+    let mut count = 0;
+    let mut at = 0;
+    while let Some(len) = name.get(at).filter(|len| **len > 0) {
+        at += usize::from(*len) + 1;
+        count += 1;
+    }
+    count
+}
+
+/// The addresses that can be answered, sorted: an unspecified one is no place to connect to.
+fn served(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut served: Vec<IpAddr> = addresses.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    served.sort();
+    served.dedup();
+    served
+}
+
+fn v4(address: IpAddr) -> Option<[u8; 4]> {
+    if let IpAddr::V4(v4) = address { Some(v4.octets()) } else { None }
+}
+
+fn v6(address: IpAddr) -> Option<[u8; 16]> {
+    if let IpAddr::V6(v6) = address { Some(v6.octets()) } else { None }
+}
+
+fn report_serial(metrics: &ZoneMetrics, outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        metrics.serial_failures.inc();
+        warn!(%error, "the serial's high-water mark cannot be kept; the clock alone decides");
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,0 +1,354 @@
+//! How one change alters the state of its source.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use portolan_table::{Health, Instance, InstanceState, ServiceSpec, Standing};
+
+use super::removal;
+use super::state::{List, PartState};
+use super::{Applied, Catalog, INSTANCES_MAX, Index, SERVICES_MAX, SourceState, unclaim};
+use crate::source::Change;
+
+impl Catalog {
+    /// Applies a change of the source behind `feed`, which was received at `received`. A feed that is not
+    /// known (a source taken out of the configuration) is ignored.
+    pub(crate) fn apply(&mut self, feed: u16, change: Change, received: Instant, now: Instant) -> Applied {
+        let Some(at) = self.position(feed) else { return Applied::Nothing };
+        let before = (self.index.touches, self.index.nodes.is_touched(), self.sources_touched);
+        let state = &mut self.sources[at];
+        match change {
+            Change::Lost { kind, message } => self.lose(at, kind, message, now),
+            Change::ListBegin => {
+                state.confirm(received);
+                state.list = removal::open(state);
+            }
+            Change::ListComplete => {
+                state.confirm(received);
+                if !self.complete(at, now) {
+                    return Applied::Confirm;
+                }
+            }
+            change => {
+                state.confirm(received);
+                match &mut state.list {
+                    List::Staged(changes) => changes.push(change),
+                    List::None | List::Open { .. } => self.index.apply(state, change),
+                }
+            }
+        }
+        let after = (self.index.touches, self.index.nodes.is_touched(), self.sources_touched);
+        if before == after { Applied::Nothing } else { Applied::Touched }
+    }
+
+    /// Ends a list: sweeps what it did not name. False if the removal guard wants to see it twice.
+    fn complete(&mut self, at: usize, now: Instant) -> bool {
+        let state = &mut self.sources[at];
+        match std::mem::take(&mut state.list) {
+            // An end without a beginning confirms what is there.
+            List::None => {}
+            List::Staged(changes) => {
+                if !removal::allows(state, &changes) {
+                    return false;
+                }
+                state.list = List::begun();
+                for change in changes {
+                    self.index.apply(state, change);
+                }
+                let list = std::mem::take(&mut state.list);
+                self.index.sweep(state, list);
+            }
+            open @ List::Open { .. } => self.index.sweep(state, open),
+        }
+        let new = !state.has_data;
+        state.has_data = true;
+        state.error = None;
+        state.unsaved |= new;
+        self.sources_touched |= state.stand(Standing::Synced, now) || new;
+        true
+    }
+
+    fn lose(&mut self, at: usize, kind: &'static str, message: String, now: Instant) {
+        let state = &mut self.sources[at];
+        let known = state.error.as_ref().is_some_and(|(_, _, before)| *before == message);
+        if !known {
+            tracing::warn!(source = %state.config.name, kind, error = %message, "session ended");
+        }
+        state.error = Some((now, kind, message));
+        state.list = List::None;
+        state.report_due = true;
+        if state.has_data {
+            self.sources_touched |= state.stand(Standing::Stale, now);
+        }
+    }
+}
+
+impl Index {
+    /// Applies a change that is not about a list or the session.
+    fn apply(&mut self, state: &mut SourceState, change: Change) {
+        match change {
+            Change::Service { spec, instances } => self.put_service(state, spec, instances),
+            Change::RemoveService { service } => self.remove_service(state, &service),
+            Change::Instance { service, instance } => self.put_instance(state, &service, instance),
+            Change::RemoveInstance { service, id } => self.remove_instance(state, &service, &id),
+            Change::State { service, id, state: to } => self.set_state(state, &service, &id, to),
+            Change::Health { service, id, health } => self.set_health(state, &service, &id, health),
+            Change::Node(fact) => {
+                if let List::Open { nodes, .. } = &mut state.list {
+                    nodes.insert(Arc::clone(&fact.name));
+                }
+                self.nodes.tell(state.feed, fact);
+            }
+            Change::RemoveNode(name) => self.nodes.untell(state.feed, &name),
+            Change::Problem { place, message } => state.problem(&place, &message),
+            Change::Alive | Change::ListBegin | Change::ListComplete | Change::Lost { .. } => {}
+        }
+    }
+
+    /// Puts a service in, or in place of its former self.
+    pub(super) fn put_service(
+        &mut self,
+        state: &mut SourceState,
+        spec: Arc<ServiceSpec>,
+        instances: Vec<Arc<Instance>>,
+    ) {
+        let key = Arc::clone(&spec.key);
+        if let List::Open { seen, .. } = &mut state.list {
+            seen.insert(Arc::clone(&key));
+        }
+        let known = state.services.get_key_value(&key).map_or(0, |(_, part)| part.instances.len());
+        let instances = self.prepare(instances);
+        let full = state.services.len() >= SERVICES_MAX && !state.services.contains_key(&key);
+        if full || state.instances - known + instances.len() > INSTANCES_MAX {
+            state.problem(&key, "left out: the source holds more than this process takes");
+            return;
+        }
+        match state.services.remove_entry(&key) {
+            Some((key, part)) => self.replace_part(state, key, part, spec, instances),
+            None => self.insert_part(state, key, spec, instances),
+        }
+    }
+
+    fn insert_part(
+        &mut self,
+        state: &mut SourceState,
+        key: Arc<str>,
+        spec: Arc<ServiceSpec>,
+        instances: Vec<Arc<Instance>>,
+    ) {
+        self.claims.entry(spec.name.clone()).or_default().push((state.feed, Arc::clone(&key)));
+        self.touch(state, &spec);
+        state.instances += instances.len();
+        for instance in &instances {
+            self.add(state.feed, &key, instance);
+        }
+        state.services.insert(key, PartState { spec, instances });
+    }
+
+    fn replace_part(
+        &mut self,
+        state: &mut SourceState,
+        key: Arc<str>,
+        before: PartState,
+        spec: Arc<ServiceSpec>,
+        mut instances: Vec<Arc<Instance>>,
+    ) {
+        let keeps = keeps_verdicts(&before.spec, &spec);
+        for instance in &mut instances {
+            if let Ok(at) = before.find(&instance.id) {
+                *instance = carry_over(&before.instances[at], Arc::clone(instance), keeps);
+            }
+        }
+        if *before.spec == *spec && before.instances == instances {
+            state.services.insert(key, before);
+            return;
+        }
+        self.touch(state, &before.spec);
+        if before.spec.name != spec.name {
+            unclaim(&mut self.claims, &before.spec.name, state.feed, &key);
+            self.claims.entry(spec.name.clone()).or_default().push((state.feed, Arc::clone(&key)));
+        }
+        self.touch(state, &spec);
+        state.instances = state.instances - before.instances.len() + instances.len();
+        let spec = if *before.spec == *spec { Arc::clone(&before.spec) } else { spec };
+        let part = PartState { spec, instances };
+        // New ones are counted in before old ones are counted out, so that nothing goes through zero.
+        for instance in &part.instances {
+            self.add(state.feed, &key, instance);
+        }
+        for instance in &before.instances {
+            self.nodes.remove(instance);
+            if part.find(&instance.id).is_err() {
+                self.checks.remove(state.feed, &key, instance);
+            }
+        }
+        state.services.insert(key, part);
+    }
+
+    fn remove_service(&mut self, state: &mut SourceState, key: &Arc<str>) {
+        if let List::Open { seen, .. } = &mut state.list {
+            seen.remove(key);
+        }
+        let Some(part) = state.services.remove(key) else { return };
+        self.touch(state, &part.spec);
+        state.instances -= part.instances.len();
+        self.drop_part(state.feed, key, &part);
+    }
+
+    fn put_instance(&mut self, state: &mut SourceState, key: &Arc<str>, mut instance: Arc<Instance>) {
+        let full = state.instances >= INSTANCES_MAX;
+        let Some(part) = state.services.get_mut(key) else { return };
+        self.interner.intern(&mut instance);
+        match part.find(&instance.id) {
+            Ok(at) => {
+                let keeps = keeps_verdicts(&part.spec, &part.spec);
+                let instance = carry_over(&part.instances[at], instance, keeps);
+                if *part.instances[at] == *instance {
+                    return;
+                }
+                let before = std::mem::replace(&mut part.instances[at], Arc::clone(&instance));
+                self.nodes.add(&instance);
+                self.nodes.remove(&before);
+            }
+            Err(_) if full => {
+                state.problem(key, "instance left out: the source holds more than this process takes");
+                return;
+            }
+            Err(at) => {
+                part.instances.insert(at, Arc::clone(&instance));
+                state.instances += 1;
+                self.add(state.feed, key, &instance);
+            }
+        }
+        self.touch_key(state, key);
+    }
+
+    fn remove_instance(&mut self, state: &mut SourceState, key: &Arc<str>, id: &str) {
+        let Some(part) = state.services.get_mut(key) else { return };
+        let Ok(at) = part.find(id) else { return };
+        let gone = part.instances.remove(at);
+        state.instances -= 1;
+        self.nodes.remove(&gone);
+        self.checks.remove(state.feed, key, &gone);
+        self.touch_key(state, key);
+    }
+
+    fn set_state(&mut self, state: &mut SourceState, key: &Arc<str>, id: &str, to: InstanceState) {
+        self.edit(state, key, id, |instance| {
+            (instance.state != to).then(|| Instance { state: to, ..instance.clone() })
+        });
+    }
+
+    /// Unknown takes no verdict back.
+    fn set_health(&mut self, state: &mut SourceState, key: &Arc<str>, id: &str, to: Health) {
+        self.edit(state, key, id, |instance| {
+            (instance.health != to && to != Health::Unknown)
+                .then(|| Instance { health: to, ..instance.clone() })
+        });
+    }
+
+    /// Alters one instance in a way that leaves its node and id alone.
+    fn edit(
+        &mut self,
+        state: &mut SourceState,
+        key: &Arc<str>,
+        id: &str,
+        edit: impl FnOnce(&Instance) -> Option<Instance>,
+    ) {
+        let Some(part) = state.services.get_mut(key) else { return };
+        let Ok(at) = part.find(id) else { return };
+        let Some(edited) = edit(&part.instances[at]) else { return };
+        part.instances[at] = Arc::new(edited);
+        self.touch_key(state, key);
+    }
+
+    /// Takes away what a complete list did not name.
+    fn sweep(&mut self, state: &mut SourceState, list: List) {
+        let List::Open { seen, nodes, problems } = list else { return };
+        let gone: Vec<Arc<str>> = state.services.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        for key in &gone {
+            self.remove_service(state, key);
+        }
+        for fact in self.nodes.told_by(state.feed) {
+            if !nodes.contains(&fact.name) {
+                self.nodes.untell(state.feed, &fact.name);
+            }
+        }
+        state.problems = problems;
+        state.report_due = true;
+    }
+
+    /// Takes everything of a source away.
+    pub(super) fn empty(&mut self, state: &mut SourceState) {
+        for (key, part) in std::mem::take(&mut state.services) {
+            self.touch(state, &part.spec);
+            self.drop_part(state.feed, &key, &part);
+        }
+        for fact in self.nodes.told_by(state.feed) {
+            self.nodes.untell(state.feed, &fact.name);
+        }
+        state.instances = 0;
+        state.unsaved = false;
+        state.problems.clear();
+        state.list = List::None;
+    }
+
+    fn drop_part(&mut self, feed: u16, key: &Arc<str>, part: &PartState) {
+        unclaim(&mut self.claims, &part.spec.name, feed, key);
+        for instance in &part.instances {
+            self.nodes.remove(instance);
+            self.checks.remove(feed, key, instance);
+        }
+    }
+
+    fn add(&mut self, feed: u16, key: &Arc<str>, instance: &Instance) {
+        self.nodes.add(instance);
+        self.checks.add(feed, key, instance);
+    }
+
+    fn touch(&mut self, state: &mut SourceState, spec: &ServiceSpec) {
+        self.touches += 1;
+        state.unsaved = true;
+        state.report_due = true;
+        if !self.touched.contains(&spec.name) {
+            self.touched.insert(spec.name.clone());
+        }
+    }
+
+    fn touch_key(&mut self, state: &mut SourceState, key: &Arc<str>) {
+        if let Some(spec) = state.services.get(key).map(|part| Arc::clone(&part.spec)) {
+            self.touch(state, &spec);
+        }
+    }
+
+    /// Sorts by id and interns. Of an id given twice the last stands.
+    fn prepare(&mut self, mut instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
+        if !instances.is_sorted_by(|a, b| a.id < b.id) {
+            let mut ids: HashSet<Arc<str>> = HashSet::with_capacity(instances.len());
+            instances.reverse();
+            instances.retain(|instance| ids.insert(Arc::clone(&instance.id)));
+            instances.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        }
+        instances.shrink_to_fit();
+        for instance in &mut instances {
+            self.interner.intern(instance);
+        }
+        instances
+    }
+}
+
+/// A definition that has dropped its checks says that old verdicts mean nothing any more.
+fn keeps_verdicts(before: &ServiceSpec, after: &ServiceSpec) -> bool {
+    after.checks_defined || !before.checks_defined
+}
+
+/// What becomes of an instance that is told anew: with no verdict of its own it keeps the last one, if it has
+/// not been started again; told as it was, it stays the same allocation.
+fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps_verdicts: bool) -> Arc<Instance> {
+    let restarted = before.started_ms != 0 && after.started_ms != 0 && before.started_ms != after.started_ms;
+    if keeps_verdicts && !restarted && after.health == Health::Unknown && before.health != Health::Unknown {
+        Arc::make_mut(&mut after).health = before.health;
+    }
+    if **before == *after { Arc::clone(before) } else { after }
+}

@@ -1,0 +1,179 @@
+//! What the catalog holds of one source.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use portolan_table::{Instance, MergePolicy, ServiceName, ServiceSpec, SourceStatus, Standing};
+
+use crate::config::SourceConfig;
+use crate::source::Change;
+
+/// Problems kept for display, per source. More are counted only.
+pub(crate) const PROBLEMS_MAX: usize = 100;
+
+/// One service of one source.
+#[derive(Debug)]
+pub(crate) struct PartState {
+    /// The definition.
+    pub(crate) spec: Arc<ServiceSpec>,
+    /// Its instances, sorted by id, each id once.
+    pub(crate) instances: Vec<Arc<Instance>>,
+}
+
+impl PartState {
+    /// Where the instance `id` is, or where it would go.
+    pub(crate) fn find(&self, id: &str) -> Result<usize, usize> {
+        self.instances.binary_search_by(|instance| (*instance.id).cmp(id))
+    }
+}
+
+/// A list while it is being told.
+#[derive(Debug, Default)]
+pub(crate) enum List {
+    /// None is open.
+    #[default]
+    None,
+    /// Its services are applied as they come; the rest is swept at its end.
+    Open {
+        /// Services told.
+        seen: HashSet<Arc<str>, RandomState>,
+        /// Nodes told.
+        nodes: HashSet<Arc<str>, RandomState>,
+        /// Problems told.
+        problems: BTreeMap<Arc<str>, String>,
+    },
+    /// Held back until its end, because it may remove more than is allowed unconfirmed.
+    Staged(Vec<Change>),
+}
+
+/// The state of one source.
+#[derive(Debug)]
+pub(crate) struct SourceState {
+    /// The number its sessions use; never given to two sources of one process at the same time.
+    pub(crate) feed: u16,
+    /// What it is told to be.
+    pub(crate) config: SourceConfig,
+    /// Its services by native key.
+    pub(crate) services: HashMap<Arc<str>, PartState, RandomState>,
+    /// Number of instances in `services`.
+    pub(crate) instances: usize,
+    /// The list being told.
+    pub(crate) list: List,
+    /// A complete list was held back by the removal guard; the next one decides.
+    pub(crate) unconfirmed: bool,
+    /// Where it stands.
+    pub(crate) standing: Standing,
+    /// Since when.
+    pub(crate) since: Instant,
+    /// A list was read or a saved one loaded.
+    pub(crate) has_data: bool,
+    /// The last sign of life. For a loaded table: when it was last confirmed, as far as the clock can tell.
+    pub(crate) confirmed: Option<Instant>,
+    /// The last session error: when, kind, text.
+    pub(crate) error: Option<(Instant, &'static str, String)>,
+    /// Odd objects by place, as of the last list.
+    pub(crate) problems: BTreeMap<Arc<str>, String>,
+    /// Names that two of its keys want.
+    pub(crate) collisions: BTreeMap<ServiceName, String>,
+    /// Lists held back by the removal guard.
+    pub(crate) removals_held: u64,
+    /// Problems ever reported.
+    pub(crate) problems_total: u64,
+    /// Its content differs from what was last saved.
+    pub(crate) unsaved: bool,
+    /// Its report must be written again.
+    pub(crate) report_due: bool,
+}
+
+impl SourceState {
+    pub(crate) fn new(feed: u16, config: SourceConfig, now: Instant) -> Self {
+        Self {
+            feed,
+            config,
+            services: HashMap::default(),
+            instances: 0,
+            list: List::None,
+            unconfirmed: false,
+            standing: Standing::Unsynced,
+            since: now,
+            has_data: false,
+            confirmed: None,
+            error: None,
+            problems: BTreeMap::new(),
+            collisions: BTreeMap::new(),
+            removals_held: 0,
+            problems_total: 0,
+            unsaved: false,
+            report_due: true,
+        }
+    }
+
+    /// Sets the standing; true if that is another.
+    pub(crate) fn stand(&mut self, standing: Standing, now: Instant) -> bool {
+        if self.standing == standing {
+            return false;
+        }
+        tracing::info!(source = %self.config.name, from = %self.standing, to = %standing, "source standing");
+        self.standing = standing;
+        self.since = now;
+        self.report_due = true;
+        true
+    }
+
+    /// Notes a sign of life.
+    pub(crate) fn confirm(&mut self, at: Instant) {
+        self.confirmed = Some(self.confirmed.map_or(at, |before| before.max(at)));
+        self.report_due = true;
+    }
+
+    /// Notes a problem of the source.
+    pub(crate) fn problem(&mut self, place: &Arc<str>, message: &str) {
+        self.problems_total += 1;
+        self.report_due = true;
+        let known = self.problems.get(place).is_some_and(|known| known == message);
+        if !known {
+            tracing::warn!(source = %self.config.name, %place, %message, "problem in a source");
+        }
+        let keep = |problems: &mut BTreeMap<_, _>| {
+            if problems.len() < PROBLEMS_MAX || problems.contains_key(place) {
+                problems.insert(Arc::clone(place), message.to_owned());
+            }
+        };
+        if let List::Open { problems, .. } = &mut self.list {
+            keep(problems);
+        }
+        keep(&mut self.problems);
+    }
+
+    /// Notes that two of its keys want one name.
+    pub(crate) fn collide(&mut self, name: &ServiceName, message: String) {
+        if self.collisions.get(name) == Some(&message) {
+            return;
+        }
+        tracing::warn!(source = %self.config.name, %message, "problem in a source");
+        self.problems_total += 1;
+        self.report_due = true;
+        if self.collisions.len() < PROBLEMS_MAX || self.collisions.contains_key(name) {
+            self.collisions.insert(name.clone(), message);
+        }
+    }
+
+    /// The policy for one of its services.
+    pub(crate) fn policy(&self, spec: &ServiceSpec) -> MergePolicy {
+        spec.merge.unwrap_or(self.config.merge)
+    }
+
+    /// What readers of a snapshot are told.
+    pub(crate) fn status(&self) -> SourceStatus {
+        SourceStatus {
+            id: self.config.id,
+            name: Arc::clone(&self.config.name),
+            kind: self.config.kind.as_str(),
+            standing: self.standing,
+            required: self.config.required,
+            has_data: self.has_data,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The sources: one folder each.
+
+use crate::config::{SourceConfig, SourceKind};
+use crate::source::{Source, SourceError};
+
+/// Makes the source that `config` describes.
+pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceError> {
+    match &config.kind {
+        SourceKind::Marathon(_) => {
+            Err(SourceError::Setup { message: "this build has no marathon source".to_owned() })
+        }
+        SourceKind::File(_) => {
+            Err(SourceError::Setup { message: "this build has no file source".to_owned() })
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Keeps one task per source running: session after session, with a back-off between them.
+//!
+//! ```text
+//!   load last-known-good ──► build ──► session ──► lost ──► wait (jittered, growing) ─┐
+//!                              ▲          │ asked to list again, or reconfigured      │
+//!                              └──────────┴───────────────────────────────────────────┘
+//! ```
+//!
+//! A source keeps its task, its feed and what the catalog holds of it as long as its name and type stay in
+//! the configuration, even if its URLs change: the first list of the new session corrects the rest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_table::SourceId;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::catalog::task::Loader;
+use crate::clock;
+use crate::config::SourceConfig;
+use crate::metrics::Metrics;
+use crate::source::{Change, Sink, Source, SourceError, Update};
+
+/// A list that was held back is asked for again after this long.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+/// A source task that panicked starts anew after this long.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Makes the source that a configuration describes.
+pub(crate) type Build =
+    Arc<dyn Fn(&SourceConfig) -> Result<Box<dyn Source>, SourceError> + Send + Sync + 'static>;
+
+/// All source tasks.
+pub(crate) struct Supervisor {
+    build: Build,
+    updates: mpsc::Sender<Update>,
+    loader: Loader,
+    metrics: Metrics,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    running: HashMap<u16, Running>,
+    feed_last: u16,
+}
+
+struct Running {
+    config: watch::Sender<SourceConfig>,
+    confirm: Arc<Notify>,
+    stop: CancellationToken,
+    task: Id,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        build: Build,
+        updates: mpsc::Sender<Update>,
+        loader: Loader,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Self {
+        let (tasks, running) = (JoinSet::new(), HashMap::new());
+        Self { build, updates, loader, metrics, stop, tasks, running, feed_last: 0 }
+    }
+
+    /// Which feed each source has or will have. Must be followed by [`run`](Self::run) with the same list.
+    pub(crate) fn assign(&mut self, configs: Vec<SourceConfig>) -> Vec<(u16, SourceConfig)> {
+        let mut feeds: Vec<(u16, SourceConfig)> = Vec::with_capacity(configs.len());
+        for config in configs {
+            let known = self.running.iter().find(|(feed, running)| {
+                let before = running.config.borrow();
+                before.name == config.name
+                    && before.kind.as_str() == config.kind.as_str()
+                    && !feeds.iter().any(|(taken, _)| taken == *feed)
+            });
+            let feed = known.map(|(feed, _)| *feed);
+            let feed = feed.unwrap_or_else(|| self.next_feed());
+            feeds.push((feed, config));
+        }
+        feeds
+    }
+
+    /// A number that no running source has.
+    fn next_feed(&mut self) -> u16 {
+        loop {
+            self.feed_last = self.feed_last.wrapping_add(1);
+            if !self.running.contains_key(&self.feed_last) {
+                return self.feed_last;
+            }
+        }
+    }
+
+    /// Starts, reconfigures and stops source tasks so that exactly `feeds` run.
+    pub(crate) fn run(&mut self, feeds: &[(u16, SourceConfig)]) {
+        let kept = |feed: u16| feeds.iter().any(|(f, _)| *f == feed);
+        let gone: Vec<u16> = self.running.keys().copied().filter(|feed| !kept(*feed)).collect();
+        for running in gone.iter().filter_map(|feed| self.running.remove(feed)) {
+            running.stop.cancel();
+            self.metrics.forget(&running.config.borrow().name);
+        }
+        for (feed, config) in feeds {
+            match self.running.get(feed) {
+                Some(running) => {
+                    running.config.send_if_modified(|before| {
+                        let restart = session_differs(before, config);
+                        *before = config.clone();
+                        restart
+                    });
+                }
+                None => self.spawn(*feed, config.clone(), Duration::ZERO),
+            }
+        }
+    }
+
+    fn spawn(&mut self, feed: u16, config: SourceConfig, delay: Duration) {
+        let (config_tx, config_rx) = watch::channel(config);
+        let confirm = Arc::new(Notify::new());
+        let stop = self.stop.child_token();
+        let name = Arc::clone(&config_tx.borrow().name);
+        let task = SourceTask {
+            feed,
+            config: config_rx,
+            build: Arc::clone(&self.build),
+            sink: Sink::new(SourceId(feed), self.updates.clone())
+                .counting(self.metrics.queue_full.with_label_values(&[&*name])),
+            loader: self.loader.clone(),
+            metrics: self.metrics.clone(),
+            confirm: Arc::clone(&confirm),
+            name,
+        };
+        let stopped = stop.clone();
+        let handle = self.tasks.spawn(async move {
+            // Dropping the work at any of its awaits is safe: a change is sent whole or not at all.
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = task.run(delay) => {}
+            }
+        });
+        self.running.insert(feed, Running { config: config_tx, confirm, stop, task: handle.id() });
+    }
+
+    /// Asks a source to list again, to confirm a list that was held back.
+    pub(crate) fn confirm(&self, feed: u16) {
+        if let Some(running) = self.running.get(&feed) {
+            running.confirm.notify_one();
+        }
+    }
+
+    /// Waits for a task to end; never returns while none is there. Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> Result<(), JoinError> {
+        match self.tasks.join_next().await {
+            Some(result) => result,
+            None => core::future::pending().await,
+        }
+    }
+
+    /// Starts a task anew that panicked; what the catalog holds of its source stays.
+    pub(crate) fn reap(&mut self, result: Result<(), JoinError>) -> Option<Update> {
+        let error = result.err().filter(JoinError::is_panic)?;
+        let (&feed, _) = self.running.iter().find(|(_, running)| running.task == error.id())?;
+        let config = self.running.remove(&feed)?.config.borrow().clone();
+        tracing::error!(source = %config.name, "a source's task panicked; it starts anew");
+        self.metrics.errors.with_label_values(&[&*config.name, "panic"]).inc();
+        self.spawn(feed, config, RESTART_AFTER);
+        let message = "internal error: the source's task panicked and starts anew".to_owned();
+        let change = Change::Lost { kind: "panic", message };
+        Some(Update { source: SourceId(feed), received: clock::now(), change })
+    }
+
+    /// Waits until every task has ended, after `stop` was cancelled.
+    pub(crate) async fn drain(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// True if a running session does not fit the new configuration. How parts are merged is the catalog's.
+fn session_differs(before: &SourceConfig, after: &SourceConfig) -> bool {
+    (&before.kind, before.refresh, before.timeout) != (&after.kind, after.refresh, after.timeout)
+}
+
+/// The loop of one source.
+struct SourceTask {
+    feed: u16,
+    name: Arc<str>,
+    config: watch::Receiver<SourceConfig>,
+    build: Build,
+    sink: Sink,
+    loader: Loader,
+    metrics: Metrics,
+    confirm: Arc<Notify>,
+}
+
+/// How a session ended.
+enum End {
+    Failed(SourceError),
+    Confirm,
+    Reconfigured,
+}
+
+impl SourceTask {
+    async fn run(mut self, delay: Duration) {
+        tokio::time::sleep(delay).await;
+        let config = self.config.borrow_and_update().clone();
+        self.loader.load(self.feed, &config).await;
+        let mut backoff = Backoff::new(fastrand::Rng::new());
+        let mut source: Option<Box<dyn Source>> = None;
+        loop {
+            let begun = clock::now();
+            let end = self.session(&mut source).await;
+            match end {
+                End::Failed(SourceError::Stopping) => return,
+                End::Failed(error) => {
+                    if self.lose(&error).await.is_err() {
+                        return;
+                    }
+                    let wait = backoff.after(clock::now().saturating_duration_since(begun));
+                    if self.wait(wait).await {
+                        source = None;
+                    }
+                }
+                End::Confirm => tokio::time::sleep(CONFIRM_AFTER).await,
+                End::Reconfigured => {
+                    source = None;
+                    let error = SourceError::Setup { message: "configuration reloaded".to_owned() };
+                    if self.lose(&error).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One session, of the source made before or of a new one.
+    async fn session(&mut self, source: &mut Option<Box<dyn Source>>) -> End {
+        self.metrics.sessions.with_label_values(&[&*self.name]).inc();
+        let config = self.config.borrow_and_update().clone();
+        let source = match source {
+            Some(source) => source,
+            None => match (self.build)(&config) {
+                Ok(built) => source.insert(built),
+                Err(error) => return End::Failed(error),
+            },
+        };
+        // The session may be dropped at any await (see `Source::session`); the other two are cancel-safe.
+        tokio::select! {
+            error = source.session(&self.sink) => End::Failed(error),
+            () = self.confirm.notified() => End::Confirm,
+            Ok(()) = self.config.changed() => End::Reconfigured,
+        }
+    }
+
+    async fn lose(&self, error: &SourceError) -> Result<(), SourceError> {
+        let kind = error.kind();
+        self.metrics.errors.with_label_values(&[&*self.name, kind]).inc();
+        self.sink.send(clock::now(), Change::Lost { kind, message: with_causes(error) }).await
+    }
+
+    /// Waits out the back-off; true if the configuration changed meanwhile.
+    async fn wait(&mut self, wait: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => false,
+            Ok(()) = self.config.changed() => true,
+        }
+    }
+}
+
+/// The error and what caused it, in one line.
+fn with_causes(error: &SourceError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! From a query's name to what stands there.
+
+use portolan_table::Protocol;
+
+use super::names::{NodeEntry, Standing};
+use super::{Host, Part, PartKind, ServiceEntry, Zone, Zones};
+use crate::wire::QueryName;
+
+/// What a name in one of our zones is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found<'a> {
+    /// The zone itself.
+    Apex,
+    /// A service, said in one of its ways.
+    Service(&'a ServiceEntry, &'a Part),
+    /// `_<port>._<protocol>` of a service: a run of its ports, and where the service's name begins.
+    Ports { entry: &'a ServiceEntry, part: &'a Part, first: usize, end: usize, service_label: usize },
+    /// The same of one instance.
+    InstancePorts {
+        entry: &'a ServiceEntry,
+        part: &'a Part,
+        first: usize,
+        end: usize,
+        host: &'a Host,
+        service_label: usize,
+    },
+    /// One instance of a service.
+    Instance(&'a ServiceEntry, &'a Host),
+    /// A node.
+    Node(&'a NodeEntry),
+    /// Nothing, but there are names below: an empty non-terminal inside a service's entry.
+    Inner,
+    /// The same in the index: other names above or below may come from a source that is not known yet.
+    Empty,
+    /// No such name.
+    Missing,
+}
+
+impl Zones {
+    /// The zone that `name` is in, by longest apex.
+    #[inline]
+    pub(crate) fn zone_of(&self, name: &QueryName) -> Option<&Zone> {
+        self.zones.iter().find(|zone| {
+            let fixed = &*zone.fixed;
+            let Some(above) = name.labels().checked_sub(fixed.labels) else { return false };
+            name.octets()[name.start(above)..] == fixed.apex[..]
+        })
+    }
+}
+
+impl Zone {
+    /// What `name`, which is in this zone, is here. No lock, no allocation.
+    #[inline]
+    pub(crate) fn find(&self, name: &QueryName) -> Found<'_> {
+        let labels = name.labels() - self.fixed.labels;
+        if labels == 0 {
+            return Found::Apex;
+        }
+        let prefix = Prefix::of(name, labels);
+        if prefix.len > 0
+            && let Some(Standing::Service(entry, part)) = self.standing(name, prefix.len, labels)
+            && let Some(found) = prefix.find(name, entry, part)
+        {
+            return found;
+        }
+        match self.standing(name, 0, labels) {
+            Some(Standing::Service(entry, part)) => Found::Service(entry, part),
+            Some(Standing::Node(node)) => Found::Node(node),
+            Some(Standing::Empty) => Found::Empty,
+            None => Found::Missing,
+        }
+    }
+
+    #[inline]
+    fn standing(&self, name: &QueryName, from: usize, labels: usize) -> Option<Standing<'_>> {
+        if from >= labels {
+            return None;
+        }
+        self.names.get(&name.octets()[name.start(from)..name.start(labels)])
+    }
+}
+
+/// The labels in front of a service's name that its entry answers itself.
+struct Prefix {
+    /// `_http` and `_tcp`, or `_tcp` alone.
+    port: Option<usize>,
+    protocol: Option<Protocol>,
+    /// Place of the instance's label.
+    instance: Option<usize>,
+    /// `inst` alone.
+    instances: bool,
+    /// How many labels that is together.
+    len: usize,
+}
+
+impl Prefix {
+    #[inline]
+    fn of(name: &QueryName, labels: usize) -> Self {
+        let mut prefix = Self { port: None, protocol: None, instance: None, instances: false, len: 0 };
+        let first = name.label(0);
+        if first.first() == Some(&b'_') {
+            prefix.protocol = protocol(first);
+            if prefix.protocol.is_some() {
+                prefix.len = 1;
+            } else if labels > 1 {
+                prefix.protocol = protocol(name.label(1));
+                if prefix.protocol.is_some() {
+                    prefix.port = Some(0);
+                    prefix.len = 2;
+                }
+            }
+        }
+        if prefix.len + 1 < labels && name.label(prefix.len + 1) == b"inst" {
+            prefix.instance = Some(prefix.len);
+            prefix.len += 2;
+        } else if prefix.len == 0 && first == b"inst" {
+            prefix.instances = true;
+            prefix.len = 1;
+        }
+        prefix
+    }
+
+    /// What these labels mean in front of a service; `None` if it has no such name.
+    fn find<'a>(&self, name: &QueryName, entry: &'a ServiceEntry, part: &'a Part) -> Option<Found<'a>> {
+        if self.instances {
+            return entry.has_hosts(part).then_some(Found::Inner);
+        }
+        let host = match self.instance {
+            Some(at) => Some(entry.host(part, name.label(at))?),
+            None => None,
+        };
+        let Some(protocol) = self.protocol else { return host.map(|host| Found::Instance(entry, host)) };
+        // Below a part whose instances have no names there is nothing that SRV records could point at.
+        if !part.deep && part.kind != PartKind::Vip {
+            return None;
+        }
+        let service_label = self.len;
+        let Some(port) = self.port else { return entry.speaks(protocol).then_some(Found::Inner) };
+        let run = entry.ports_of(&name.label(port)[1..], protocol)?;
+        let (first, end) = (run.start, run.end);
+        Some(match host {
+            Some(host) => Found::InstancePorts { entry, part, first, end, host, service_label },
+            None => Found::Ports { entry, part, first, end, service_label },
+        })
+    }
+}
+
+fn protocol(label: &[u8]) -> Option<Protocol> {
+    match label {
+        b"_tcp" => Some(Protocol::Tcp),
+        b"_udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}

@@ -1,0 +1,409 @@
+//! The schema `native`: Portolan's own names.
+//!
+//! ```text
+//!  web.shop.prod                    the service            Whole
+//!  web.shop.prod.<source>.src       one source of it       Source
+//!  web.shop.prod.<zone>.zone        one fault domain       Zone
+//!  web.shop.prod.vip                through the proxies    Vip
+//!  └── below each: _<port>._tcp, <instance>.inst (but below vip), found in the entry itself
+//! ```
+
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use portolan_table::{
+    Admission, Instance, Member, Network, NodeFact, Outside, Service, instance_label, sanitise_label,
+};
+
+use super::entry::{Group, Host, InstanceLabel, Part, PartKind, Port, ServiceEntry, Target, Text};
+use super::report::{Problem, ProblemKind};
+use super::reverse::{INST, PtrName};
+use super::schema::{Context, NodeName, Schema, ServiceNames};
+use crate::wire::{NAME_LEN_MAX, push_label};
+
+/// Last labels that have a meaning of their own: a service's own name must not end in one.
+const RESERVED: [&str; 5] = ["src", "inst", "zone", "vip", "node"];
+/// What an instance's name adds to that of its service: its label, and `inst`.
+const INSTANCE_LEN: usize = 1 + portolan_table::INSTANCE_LABEL_LEN + INST.len();
+/// More fault domains of one service than this are not told apart by name.
+const ZONES_MAX: usize = 1000;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Native;
+
+impl Schema for Native {
+    fn service(&self, service: &Service, context: &Context) -> Option<ServiceNames> {
+        let defined = service.specs.iter().map(|(source, _)| *source);
+        let mut sources: Vec<u16> = defined
+            .chain(service.members.iter().map(|member| member.source))
+            .filter(|source| context.source(*source).is_some())
+            .map(|source| source.0)
+            .collect();
+        sources.sort_unstable();
+        sources.dedup();
+        if sources.is_empty() && !(service.specs.is_empty() && service.members.is_empty()) {
+            return None;
+        }
+        let mut out = ServiceNames::default();
+        let mut compiler = Compiler::new(service, context);
+        compiler.hosts(&mut out);
+        out.reverse.sort();
+        out.nodes.sort();
+        compiler.parts(&sources, &mut out);
+        let entry = Arc::new(compiler.finish());
+        name_parts(service, &entry, &mut out);
+        out.entry = Some(entry);
+        Some(out)
+    }
+
+    fn node(&self, node: &NodeFact, _context: &Context) -> Option<NodeName> {
+        Some(NodeName { name: node_name(&node.name)?, addresses: node.addresses.to_vec() })
+    }
+}
+
+/// `<label>.node` for the name of a node as its scheduler writes it.
+pub(crate) fn node_name(name: &str) -> Option<Vec<u8>> {
+    let mut wire = Vec::new();
+    push_label(&mut wire, sanitise_label(name)?.as_bytes());
+    push_label(&mut wire, b"node");
+    Some(wire)
+}
+
+/// The owner names of all parts. The service's own name is left out where a reserved meaning wins.
+fn name_parts(service: &Service, entry: &ServiceEntry, out: &mut ServiceNames) {
+    let last = service.name.labels().next_back().unwrap_or_default();
+    let reserved = RESERVED.contains(&last);
+    if reserved {
+        out.problems.push(Problem::new(&service.name, ProblemKind::ReservedLabel, last));
+    }
+    for (index, part) in entry.parts.iter().enumerate() {
+        if !(reserved && part.kind == PartKind::Whole) {
+            out.names.push(([&*entry.owner, &*part.suffix].concat(), index as u16));
+        }
+    }
+    out.names.sort();
+}
+
+/// Builds one entry.
+struct Compiler<'a> {
+    service: &'a Service,
+    context: &'a Context,
+    owner: Arc<[u8]>,
+    hosts: Vec<Host>,
+    /// Member → host; `u32::MAX` for members that are in no answer.
+    host_of: Vec<u32>,
+    /// Labels of fault domains; the host's `zone` is an index into it until the parts are known.
+    zones: Vec<String>,
+    v4: Vec<[u8; 4]>,
+    v6: Vec<[u8; 16]>,
+    ports: Vec<(usize, Port)>,
+    parts: Vec<Part>,
+    groups: Vec<Group>,
+    /// Which hosts each group is made of, for finding groups that are the same.
+    selections: Vec<Vec<bool>>,
+    texts: Vec<Text>,
+}
+
+/// A member that is in some answer.
+struct Shown<'a> {
+    label: InstanceLabel,
+    member: usize,
+    selected: bool,
+    instance: &'a Instance,
+    source: u16,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(service: &'a Service, context: &'a Context) -> Self {
+        let mut owner = Vec::with_capacity(service.name.as_str().len() + 1);
+        for label in service.name.labels() {
+            push_label(&mut owner, label.as_bytes());
+        }
+        Self {
+            service,
+            context,
+            owner: owner.into(),
+            hosts: Vec::new(),
+            host_of: vec![u32::MAX; service.members.len()],
+            zones: Vec::new(),
+            v4: Vec::new(),
+            v6: Vec::new(),
+            ports: ports(service),
+            parts: Vec::new(),
+            groups: Vec::new(),
+            selections: Vec::new(),
+            texts: texts(service, context),
+        }
+    }
+
+    /// Lays out the instances and their addresses, and says who goes by which address.
+    fn hosts(&mut self, out: &mut ServiceNames) {
+        let mut shown: Vec<Shown<'_>> = self
+            .service
+            .members
+            .iter()
+            .enumerate()
+            .filter_map(|(at, member)| self.shown(at, member))
+            .collect();
+        shown.sort_by_key(|shown| shown.label);
+        // Labels are a 64-bit hash; of two instances that share one, the first in the table's order is named.
+        shown.dedup_by(|b, a| a.label == b.label);
+        for (index, shown) in shown.iter().enumerate() {
+            self.host_of[shown.member] = index as u32;
+        }
+        let used = self.addresses_used(shown.len());
+        for (shown, mut addresses) in shown.iter().zip(used) {
+            if addresses.is_empty() {
+                addresses.extend(shown.instance.addresses.first().map(|address| address.ip));
+            }
+            addresses.sort();
+            addresses.dedup();
+            self.host(shown, &addresses);
+            self.claim(shown, &addresses, out);
+        }
+    }
+
+    fn shown(&self, at: usize, member: &'a Member) -> Option<Shown<'a>> {
+        let source = self.context.source(member.source)?;
+        let selected = member.admission.is_in();
+        if !selected && !self.apart(member) {
+            return None;
+        }
+        let label = instance_label(&source.name, &member.instance.id);
+        let label = label.as_bytes().try_into().ok()?;
+        Some(Shown { label, member: at, selected, instance: &member.instance, source: member.source.0 })
+    }
+
+    /// In the answers of its source alone: held apart or counted elsewhere, and fit for traffic otherwise.
+    fn apart(&self, member: &Member) -> bool {
+        let Admission::Out(Outside::NotSelected | Outside::Duplicate) = member.admission else {
+            return false;
+        };
+        let spec = self.service.specs.iter().find(|(source, _)| *source == member.source);
+        Admission::of(&member.instance, spec.is_some_and(|(_, spec)| spec.checks_defined)).is_in()
+    }
+
+    /// For each host the addresses that its endpoints use.
+    fn addresses_used(&self, hosts: usize) -> Vec<Vec<IpAddr>> {
+        let mut used = vec![Vec::new(); hosts];
+        for endpoint in self.service.ports.iter().flat_map(|port| &port.endpoints) {
+            let Some(host) = self.host_of.get(endpoint.member as usize) else { continue };
+            if let Some(used) = used.get_mut(*host as usize) {
+                used.push(endpoint.address.ip());
+            }
+        }
+        used
+    }
+
+    fn host(&mut self, shown: &Shown<'_>, addresses: &[IpAddr]) {
+        let (at4, at6) = (self.v4.len(), self.v6.len());
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) if self.v4.len() - at4 < usize::from(u8::MAX) => self.v4.push(v4.octets()),
+                IpAddr::V6(v6) if self.v6.len() - at6 < usize::from(u8::MAX) => self.v6.push(v6.octets()),
+                _ => {}
+            }
+        }
+        let zone = shown.instance.zone.as_deref().and_then(sanitise_label).filter(|_| shown.selected);
+        let zone = zone.map_or(Host::NO_ZONE, |zone| self.zone(zone));
+        self.hosts.push(Host {
+            label: shown.label,
+            len4: (self.v4.len() - at4) as u8,
+            len6: (self.v6.len() - at6) as u8,
+            selected: shown.selected,
+            source: shown.source,
+            zone,
+            at4: at4 as u32,
+            at6: at6 as u32,
+        });
+    }
+
+    fn zone(&mut self, label: String) -> u16 {
+        let at = self.zones.iter().position(|zone| *zone == label).unwrap_or_else(|| {
+            self.zones.push(label);
+            self.zones.len() - 1
+        });
+        if at < ZONES_MAX { at as u16 } else { Host::NO_ZONE }
+    }
+
+    /// The reverse names of a host: its node's for an address of the node, its own for its own.
+    fn claim(&self, shown: &Shown<'_>, addresses: &[IpAddr], out: &mut ServiceNames) {
+        let node = shown.instance.node.as_deref().and_then(node_name);
+        for &address in addresses {
+            let of_node =
+                shown.instance.addresses.iter().any(|a| a.ip == address && a.network == Network::Host);
+            match &node {
+                Some(node) if of_node => {
+                    out.reverse.push((address, PtrName::Node(node.as_slice().into())));
+                    out.nodes.push(NodeName { name: node.clone(), addresses: vec![address] });
+                }
+                // An instance that is only in its source's answers has no name that would hold without the source.
+                _ if shown.selected && self.fits(&self.context.whole, INSTANCE_LEN) => {
+                    out.reverse.push((address, PtrName::Instance(shown.label, Arc::clone(&self.owner))));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn fits(&self, suffix: &[u8], prefix_len: usize) -> bool {
+        prefix_len + self.owner.len() + suffix.len() + self.context.apex_len <= NAME_LEN_MAX
+    }
+
+    fn parts(&mut self, sources: &[u16], out: &mut ServiceNames) {
+        self.part(Arc::clone(&self.context.whole), PartKind::Whole, out);
+        for source in self.context.sources.iter().filter(|source| sources.contains(&source.id.0)) {
+            self.part(Arc::clone(&source.suffix), PartKind::Source(source.id.0), out);
+        }
+        let zones = core::mem::take(&mut self.zones);
+        let mut place_of = vec![Host::NO_ZONE; zones.len()];
+        for (index, zone) in zones.iter().enumerate().take(ZONES_MAX) {
+            let place = self.parts.len() as u16;
+            let mut suffix = Vec::with_capacity(zone.len() + 6);
+            push_label(&mut suffix, zone.as_bytes());
+            push_label(&mut suffix, b"zone");
+            // Hosts carry the index until all places are known, so the group is chosen by the index.
+            if self.part(suffix.into(), PartKind::Zone(index as u16), out) {
+                place_of[index] = place;
+            }
+        }
+        for part in &mut self.parts {
+            if let PartKind::Zone(index) = &mut part.kind {
+                *index = place_of[usize::from(*index)];
+            }
+        }
+        for host in &mut self.hosts {
+            host.zone = place_of.get(usize::from(host.zone)).copied().unwrap_or(Host::NO_ZONE);
+        }
+        self.part(Arc::clone(&self.context.vip), PartKind::Vip, out);
+    }
+
+    /// Adds a part; `false` if its name is too long.
+    fn part(&mut self, suffix: Arc<[u8]>, kind: PartKind, out: &mut ServiceNames) -> bool {
+        if !self.fits(&suffix, 0) {
+            let kind = ProblemKind::NameTooLong;
+            out.problems.push(Problem::new(&self.service.name, kind, &crate::wire::name_to_text(&suffix)));
+            return false;
+        }
+        let deep = self.fits(&suffix, INSTANCE_LEN);
+        if !deep && kind != PartKind::Vip {
+            let kind = ProblemKind::InstanceNameTooLong;
+            out.problems.push(Problem::new(&self.service.name, kind, &crate::wire::name_to_text(&suffix)));
+        }
+        let group = if kind == PartKind::Vip { 0 } else { self.group(kind) };
+        self.parts.push(Part { suffix, kind, group, deep });
+        true
+    }
+
+    /// The group of the hosts that are in the answers of `kind`: an existing one if it has the same hosts.
+    fn group(&mut self, kind: PartKind) -> u16 {
+        let selection: Vec<bool> = self.hosts.iter().map(|host| host.is_in(kind)).collect();
+        if let Some(at) = self.selections.iter().position(|other| *other == selection) {
+            return at as u16;
+        }
+        self.groups.push(self.record_sets(&selection));
+        self.selections.push(selection);
+        (self.groups.len() - 1) as u16
+    }
+
+    fn record_sets(&self, selection: &[bool]) -> Group {
+        let chosen = || self.hosts.iter().zip(selection).filter(|(_, chosen)| **chosen).map(|(host, _)| host);
+        let mut v4: Vec<[u8; 4]> = chosen()
+            .flat_map(|host| &self.v4[host.at4 as usize..][..usize::from(host.len4)])
+            .copied()
+            .collect();
+        let mut v6: Vec<[u8; 16]> = chosen()
+            .flat_map(|host| &self.v6[host.at6 as usize..][..usize::from(host.len6)])
+            .copied()
+            .collect();
+        v4.sort_unstable();
+        v4.dedup();
+        v6.sort_unstable();
+        v6.dedup();
+        let mut targets = Vec::new();
+        let mut ends = Vec::with_capacity(self.ports.len());
+        for (at, _) in &self.ports {
+            let start = targets.len();
+            for endpoint in &self.service.ports[*at].endpoints {
+                let host = self.host_of.get(endpoint.member as usize).copied().unwrap_or(u32::MAX);
+                if selection.get(host as usize).copied().unwrap_or(false) {
+                    targets.push(Target { host, port: endpoint.address.port(), weight: endpoint.weight });
+                }
+            }
+            targets[start..].sort_unstable();
+            dedup_from(&mut targets, start);
+            ends.push(targets.len() as u32);
+        }
+        Group { v4: v4.into(), v6: v6.into(), targets: targets.into(), ends: ends.into() }
+    }
+
+    fn finish(self) -> ServiceEntry {
+        ServiceEntry {
+            owner: self.owner,
+            hosts: self.hosts.into(),
+            v4: self.v4.into(),
+            v6: self.v6.into(),
+            ports: self.ports.into_iter().map(|(_, port)| port).collect(),
+            parts: self.parts.into(),
+            groups: self.groups.into(),
+            texts: self.texts.into(),
+        }
+    }
+}
+
+/// An instance reached by IPv4 and IPv6 at one port is one target.
+fn dedup_from(targets: &mut Vec<Target>, start: usize) {
+    let mut kept = start;
+    for at in start..targets.len() {
+        if kept == start || targets[kept - 1] != targets[at] {
+            targets[kept] = targets[at];
+            kept += 1;
+        }
+    }
+    targets.truncate(kept);
+}
+
+/// The ports by protocol, then index, each with its place in the service.
+fn ports(service: &Service) -> Vec<(usize, Port)> {
+    let mut ports: Vec<(usize, Port)> = service
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(at, port)| {
+            let label = port.name.as_deref().and_then(sanitise_label).unwrap_or_default();
+            let label = label.into_bytes().into_boxed_slice();
+            (at, Port { label, protocol: port.protocol, index: at as u16, number: port.number })
+        })
+        .collect();
+    ports.sort_by_key(|(at, port)| (port.protocol, *at));
+    ports
+}
+
+/// One TXT record per source: its name, the version of its definition, the labels chosen by configuration.
+fn texts(service: &Service, context: &Context) -> Vec<Text> {
+    let mut texts = Vec::new();
+    for (id, spec) in &service.specs {
+        let Some(source) = context.source(*id) else { continue };
+        let mut data = Vec::new();
+        push_text(&mut data, "source", &source.name);
+        if let Some(version) = &spec.version {
+            push_text(&mut data, "version", version);
+        }
+        for name in &context.txt_labels {
+            if let Some(value) = spec.labels.get(name) {
+                push_text(&mut data, name, value);
+            }
+        }
+        texts.push(Text { source: id.0, data: data.into() });
+    }
+    texts
+}
+
+/// Appends `name=value` as one character string, cut at 255 octets (RFC 1035 §3.3, RFC 1464).
+fn push_text(data: &mut Vec<u8>, name: &str, value: &str) {
+    let start = data.len();
+    data.push(0);
+    data.extend(name.bytes().chain([b'=']).chain(value.bytes()).take(255));
+    data[start] = (data.len() - start - 1) as u8;
+}

@@ -1,0 +1,104 @@
+//! How a service becomes names: the face of a zone schema.
+
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use portolan_table::{NodeFact, Service, SourceId, SourceStatus, sanitise_label};
+
+use super::entry::ServiceEntry;
+use super::report::Problem;
+use super::reverse::PtrName;
+use crate::wire::push_label;
+
+/// A pure function from one service (or node) to names and what stands there. Called for the services that
+/// changed and for nothing else, before and after: the difference is the change of the zone.
+pub(crate) trait Schema {
+    /// The names of a service. `None` if the zone does not show it.
+    fn service(&self, service: &Service, context: &Context) -> Option<ServiceNames>;
+
+    /// The names of a node: one per label it goes by.
+    fn node(&self, node: &NodeFact, context: &Context) -> Option<NodeName>;
+}
+
+/// What one service puts into a zone.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceNames {
+    /// What stands behind all its names.
+    pub(crate) entry: Option<Arc<ServiceEntry>>,
+    /// Owner names relative to the apex, each with the part of the entry it stands for; sorted.
+    pub(crate) names: Vec<(Vec<u8>, u16)>,
+    /// Addresses served, with the name each goes by.
+    pub(crate) reverse: Vec<(IpAddr, PtrName)>,
+    /// Nodes that the service's instances tell of: label and address.
+    pub(crate) nodes: Vec<NodeName>,
+    /// What cannot be served as wished.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// The name of a node and its addresses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeName {
+    /// `<label>.node` in wire form.
+    pub(crate) name: Vec<u8>,
+    /// Its addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// What a schema knows beside the service.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    /// Octets of the apex in wire form, root included.
+    pub(crate) apex_len: usize,
+    /// The sources this zone shows; sorted by id.
+    pub(crate) sources: Vec<Source>,
+    /// Labels shown in TXT records.
+    pub(crate) txt_labels: Vec<Arc<str>>,
+    /// Suffixes that many services share.
+    pub(crate) whole: Arc<[u8]>,
+    pub(crate) vip: Arc<[u8]>,
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) id: SourceId,
+    pub(crate) name: Arc<str>,
+    /// `<name>.src` in wire form.
+    pub(crate) suffix: Arc<[u8]>,
+}
+
+impl Context {
+    /// The context of a zone that shows the sources named in `shown`, or all if none is named.
+    pub(crate) fn new(
+        apex_len: usize,
+        sources: &[SourceStatus],
+        shown: &[Arc<str>],
+        txt_labels: &[Arc<str>],
+    ) -> Self {
+        let shown = |name: &Arc<str>| shown.is_empty() || shown.contains(name);
+        let mut sources: Vec<Source> = sources
+            .iter()
+            .filter(|source| shown(&source.name))
+            .filter_map(|source| {
+                let mut suffix = Vec::new();
+                push_label(&mut suffix, sanitise_label(&source.name)?.as_bytes());
+                push_label(&mut suffix, b"src");
+                Some(Source { id: source.id, name: Arc::clone(&source.name), suffix: suffix.into() })
+            })
+            .collect();
+        sources.sort_by_key(|source| source.id);
+        Self {
+            apex_len,
+            sources,
+            txt_labels: txt_labels.to_vec(),
+            whole: Arc::from([]),
+            vip: Arc::from(&b"\x03vip"[..]),
+        }
+    }
+
+    /// The source, if the zone shows it.
+    pub(crate) fn source(&self, id: SourceId) -> Option<&Source> {
+        let at = self.sources.binary_search_by_key(&id, |source| source.id).ok()?;
+        Some(&self.sources[at])
+    }
+}

@@ -1,86 +1,38 @@
 //! TCP: listeners that relay connections, and the relay itself, which upgraded HTTP connections use too.
+//!
+//! ```text
+//!  accept ─► rule of the listener ─► endpoint ─► connect ─► relay until both sides have closed
+//!                                       ▲           │
+//!                                       └── refused, timed out: another, within attempts and budget
+//! ```
 
+mod flow;
+mod pipe;
+mod relay;
+#[cfg(test)]
+mod tests;
+
+use core::cell::Cell;
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use portolan_table::{Table, ViewKey};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub use relay::{End, Relayed, Relays, Tunnel, relay};
+
+use crate::balance::hash_key;
 use crate::route::Routes;
-use crate::upstream::{Picked, Upstreams};
+use crate::upstream::{Attempts, Counters, Picked, Refusal, Upstreams};
 
-/// What the relays of one worker share: scratch buffer, pipes, the list that idle time-outs go by. For one thread.
-#[derive(Debug, Default)]
-pub struct Relays {}
-
-impl Relays {
-    /// Nothing open.
-    #[must_use]
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self::default())
-    }
-
-    /// To be called about once a second: ends relays that are idle for too long or whose endpoint left too
-    /// long ago. The clock of idle time-outs is as coarse as these calls.
-    pub fn tick(&self, _now: Instant) {}
-}
-
-/// One relay to be.
-#[derive(Debug)]
-pub struct Tunnel<'a> {
-    /// The client's side.
-    pub downstream: TcpStream,
-    /// The endpoint's side.
-    pub upstream: TcpStream,
-    /// Octets already read from the client, to be sent first.
-    pub to_upstream: &'a [u8],
-    /// Octets already read from the endpoint, to be sent first.
-    pub to_downstream: &'a [u8],
-    /// Without traffic either way for this long, it ends.
-    pub idle: Duration,
-    /// The endpoint, if it was picked: once it has left, the relay ends after `drain`.
-    pub picked: Option<&'a Picked>,
-    /// See `picked`.
-    pub drain: Duration,
-}
-
-/// Why a relay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Both sides had closed.
-    Closed,
-    /// No traffic for too long.
-    Idle,
-    /// The endpoint left the table, and the time to drain was over.
-    Drained,
-    /// The client's side failed (reset, unreachable).
-    Downstream,
-    /// The endpoint's side failed.
-    Upstream,
-}
-
-/// What a relay did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Relayed {
-    /// Octets from client to endpoint.
-    pub up: u64,
-    /// Octets from endpoint to client.
-    pub down: u64,
-    /// Why it ended.
-    pub end: End,
-}
-
-/// Moves octets both ways until both sides have closed, or one of the limits ends it. Dropping it closes both sides.
-pub async fn relay(_relays: &Rc<Relays>, tunnel: Tunnel<'_>) -> Relayed {
-    let Tunnel { mut downstream, mut upstream, .. } = tunnel;
-    match tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await {
-        Ok((up, down)) => Relayed { up, down, end: End::Closed },
-        Err(_) => Relayed { up: 0, down: 0, end: End::Downstream },
-    }
-}
+/// Pause after an accept that failed for want of descriptors or memory: retrying at once would only burn CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a `tcp` listener needs of its worker.
 #[derive(Debug, Clone)]
@@ -95,8 +47,185 @@ pub struct Env {
     pub relays: Rc<Relays>,
 }
 
+/// A listener at work.
+struct Listener {
+    env: Env,
+    name: Arc<str>,
+    /// By which its relays are known.
+    owner: u64,
+    open: Cell<usize>,
+    /// The time to drain is over: nothing new may begin.
+    closing: Cell<bool>,
+}
+
+/// What the configuration says at the moment a connection comes in.
+#[derive(Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    idle: Duration,
+    drain: Duration,
+}
+
 /// Accepts on a `tcp` listener and relays every connection to an endpoint of the listener's rule, until `stop`;
 /// then accepts no more, lets open relays go on for the drain time, and returns. Needs a `LocalSet`.
-pub async fn serve(_env: Env, _name: Arc<str>, _listener: TcpListener, stop: CancellationToken) {
-    stop.cancelled().await;
+pub async fn serve(env: Env, name: Arc<str>, listener: TcpListener, stop: CancellationToken) {
+    // Accepted connections inherit it, which saves a call for each.
+    let _ = SockRef::from(&listener).set_tcp_nodelay(true);
+    let this = Rc::new(Listener {
+        env,
+        name,
+        owner: fastrand::u64(1..),
+        open: Cell::new(0),
+        closing: Cell::new(false),
+    });
+    let tasks = TaskTracker::new();
+    let mut stopped = core::pin::pin!(stop.cancelled());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            // Cancel-safe: a connection that is not returned stays in the queue.
+            accepted = listener.accept() => match accepted {
+                Ok((downstream, client)) => this.admit(&tasks, downstream, client),
+                Err(error) => this.accept_failed(&error).await,
+            },
+        }
+    }
+    drop(listener);
+    tasks.close();
+    let drain = this.drain();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        this.closing.set(true);
+        this.env.relays.end_all(this.owner);
+        // Whoever is still connecting ends by the connect time-out.
+        tasks.wait().await;
+    }
+}
+
+impl Listener {
+    fn counters(&self) -> &Counters {
+        self.env.upstreams.counters()
+    }
+
+    fn drain(&self) -> Duration {
+        let snapshot = self.env.table.load();
+        snapshot.view(self.env.routes).config().drain
+    }
+
+    /// Starts a connection, or closes it when there are too many.
+    fn admit(self: &Rc<Self>, tasks: &TaskTracker, downstream: TcpStream, client: SocketAddr) {
+        let max = {
+            let snapshot = self.env.table.load();
+            snapshot.view(self.env.routes).config().limits.connections_max
+        };
+        self.counters().tcp_connections.increment();
+        if self.open.get() >= max {
+            self.counters().tcp_refused.increment();
+            reset(&downstream);
+            return;
+        }
+        self.open.set(self.open.get() + 1);
+        let this = Rc::clone(self);
+        tasks.spawn_local(async move {
+            let _open = Open(&this);
+            this.connection(downstream, client).await;
+        });
+    }
+
+    async fn accept_failed(&self, error: &std::io::Error) {
+        // Of a connection that was gone before it was accepted there is nothing to tell.
+        if error.kind() != std::io::ErrorKind::ConnectionAborted {
+            self.counters().tcp_accept_errors.increment();
+            tracing::warn!(listener = &*self.name, %error, "cannot accept");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    async fn connection(&self, downstream: TcpStream, client: SocketAddr) {
+        let (upstream, picked, limits) = match self.connect(client).await {
+            Ok(connected) => connected,
+            Err(refusal) => {
+                self.counters().tcp_unserved.increment();
+                tracing::debug!(listener = &*self.name, %client, %refusal, "connection not served");
+                reset(&downstream);
+                return;
+            }
+        };
+        let tunnel = Tunnel {
+            downstream,
+            upstream,
+            to_upstream: &[],
+            to_downstream: &[],
+            idle: limits.idle,
+            picked: Some(&picked),
+            drain: limits.drain,
+        };
+        let count = |up, down| {
+            self.counters().tcp_octets_up.add(up);
+            self.counters().tcp_octets_down.add(down);
+        };
+        let relayed = relay::relay_for(&self.env.relays, tunnel, self.owner, count).await;
+        tracing::debug!(listener = &*self.name, %client, upstream = %picked.address, ?relayed, "relay ended");
+    }
+
+    /// A connection to an endpoint of the listener's rule.
+    async fn connect(&self, client: SocketAddr) -> Result<(TcpStream, Picked, Limits), Refusal> {
+        let (mut attempts, limits) = self.begin(client)?;
+        loop {
+            let start = Instant::now();
+            let picked = {
+                let snapshot = self.env.table.load();
+                attempts.pick(&snapshot, snapshot.view(self.env.routes), start.into_std())?
+            };
+            let connected = tokio::time::timeout(limits.connect, TcpStream::connect(picked.address)).await;
+            let now = Instant::now();
+            if self.closing.get() {
+                return Err(Refusal::NoEndpoint);
+            }
+            match connected {
+                Ok(Ok(upstream)) => {
+                    picked.succeeded(now - start, now.into_std());
+                    let _ = upstream.set_nodelay(true);
+                    return Ok((upstream, picked, limits));
+                }
+                Ok(Err(error)) => tracing::debug!(endpoint = %picked.address, %error, "cannot connect"),
+                Err(_) => tracing::debug!(endpoint = %picked.address, "connect timed out"),
+            }
+            self.counters().tcp_connect_errors.increment();
+            picked.failed(now.into_std());
+        }
+    }
+
+    fn begin(&self, client: SocketAddr) -> Result<(Attempts, Limits), Refusal> {
+        let snapshot = self.env.table.load();
+        let routes = snapshot.view(self.env.routes);
+        let config = routes.config();
+        let limits = Limits {
+            connect: config.timeouts.connect,
+            idle: config.timeouts.tunnel_idle,
+            drain: config.drain,
+        };
+        let route = routes.tcp(&self.name).ok_or(Refusal::NoTarget)?;
+        // A connection has no headers and no path: whatever is to be hashed, its client's address stands for it.
+        let key = |_: &_| match client.ip() {
+            core::net::IpAddr::V4(ip) => hash_key(&ip.octets()),
+            core::net::IpAddr::V6(ip) => hash_key(&ip.octets()),
+        };
+        Ok((self.env.upstreams.begin(route, key, Instant::now().into_std())?, limits))
+    }
+}
+
+/// Counts a connection as open until dropped.
+struct Open<'a>(&'a Listener);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.0.counters().tcp_closed.increment();
+    }
+}
+
+/// Lets the close of a connection that nobody serves look like a refusal, not like an answer without content.
+fn reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

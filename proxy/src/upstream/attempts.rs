@@ -93,7 +93,14 @@ pub struct Picked {
     pub slot: Slot,
     /// What the scheduler says is spoken there.
     pub app_protocol: AppProtocol,
+    departure: Departure,
+}
+
+/// Tells whether and when an endpoint left. Counts for nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Departure {
     upstream: Rc<Upstream>,
+    slot: Slot,
     left_at: Cell<Option<u64>>,
 }
 
@@ -102,25 +109,39 @@ impl Picked {
         let cell = upstream.cells().own(slot);
         cell.set_in_flight(cell.in_flight().saturating_add(1));
         upstream.open.set(upstream.open.get() + 1);
-        Self { address, slot, app_protocol, upstream: Rc::clone(upstream), left_at: Cell::new(None) }
+        let departure = Departure { upstream: Rc::clone(upstream), slot, left_at: Cell::new(None) };
+        Self { address, slot, app_protocol, departure }
     }
 
     /// The endpoint did its part: it answered (not with 502, 503 or 504), or the connection was made (TCP).
     /// `latency` is the time to the head of the response, or to connect.
     #[inline]
     pub fn succeeded(&self, latency: Duration, now: Instant) {
-        self.upstream.succeeded(self.slot, latency, self.upstream.worker.board.millis(now));
+        let upstream = &self.departure.upstream;
+        upstream.succeeded(self.slot, latency, upstream.worker.board.millis(now));
     }
 
     /// It refused, reset, timed out, or answered 502, 503 or 504.
     pub fn failed(&self, now: Instant) {
-        self.upstream.failed(self.slot, self.upstream.worker.board.millis(now));
+        let upstream = &self.departure.upstream;
+        upstream.failed(self.slot, upstream.worker.board.millis(now));
     }
 
     /// Since when the endpoint has been out of the live ones, as of the last [`tick`](super::Upstreams::tick);
     /// `None` if it is among them. What is open to it drains from then on.
     #[must_use]
     pub fn left_at(&self) -> Option<Instant> {
+        self.departure.left_at()
+    }
+
+    /// What [`left_at`](Self::left_at) is known by, to keep elsewhere.
+    pub(crate) fn departure(&self) -> Departure {
+        self.departure.clone()
+    }
+}
+
+impl Departure {
+    pub(crate) fn left_at(&self) -> Option<Instant> {
         match self.upstream.is_live(self.slot) {
             Some(Ok(())) => self.left_at.set(None),
             Some(Err(since)) if self.left_at.get().is_none() => self.left_at.set(Some(since)),
@@ -132,9 +153,10 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        self.upstream.open.set(self.upstream.open.get().saturating_sub(1));
+        let upstream = &self.departure.upstream;
+        upstream.open.set(upstream.open.get().saturating_sub(1));
         // If the slot is another endpoint's by now, its count is not ours.
-        if let Some(cell) = self.upstream.cells().held(self.slot) {
+        if let Some(cell) = upstream.cells().held(self.slot) {
             cell.set_in_flight(cell.in_flight().saturating_sub(1));
         }
     }

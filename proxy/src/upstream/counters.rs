@@ -1,17 +1,29 @@
-//! What upstreams count, per worker, summed when scraped.
+//! What upstreams and relays count, per worker, summed when scraped.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counts of one worker, which alone writes them, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Counters {
-    pub(super) retries: Count,
-    pub(super) retries_refused: Count,
-    pub(super) ejections: Count,
-    pub(super) ejections_refused: Count,
-    pub(super) saturated: Count,
-    pub(super) no_endpoint: Count,
+pub(crate) struct Counters {
+    pub(crate) retries: Count,
+    pub(crate) retries_refused: Count,
+    pub(crate) ejections: Count,
+    pub(crate) ejections_refused: Count,
+    pub(crate) saturated: Count,
+    pub(crate) no_endpoint: Count,
+    /// Connections accepted by `tcp` listeners.
+    pub(crate) tcp_connections: Count,
+    /// Of them, those that have ended.
+    pub(crate) tcp_closed: Count,
+    /// Of them, those closed at once because there were too many.
+    pub(crate) tcp_refused: Count,
+    /// Of them, those for which no endpoint was found.
+    pub(crate) tcp_unserved: Count,
+    pub(crate) tcp_accept_errors: Count,
+    pub(crate) tcp_connect_errors: Count,
+    pub(crate) tcp_octets_up: Count,
+    pub(crate) tcp_octets_down: Count,
 }
 
 /// A count with one writer.

@@ -1,4 +1,4 @@
-//! The upstreams' metrics, read from the workers' counts when scraped.
+//! The metrics of upstreams and relays, read from the workers' counts when scraped.
 
 use std::sync::Arc;
 
@@ -9,26 +9,56 @@ use prometheus::{Counter, Registry};
 use super::Board;
 use super::counters::{Count, Counters};
 
-/// Name, help, and which count it is. All are counts since start.
-type Row = (&'static str, &'static str, fn(&Counters) -> &Count);
+/// Which count it is, name, help. All are counts since start.
+type Row = (fn(&Counters) -> &Count, &'static str, &'static str);
 
-const TABLE: [Row; 6] = [
-    ("portolan_proxy_retries_total", "Attempts after the first.", |c| &c.retries),
-    ("portolan_proxy_retries_refused_total", "Retries that the budget did not allow.", |c| {
-        &c.retries_refused
-    }),
-    ("portolan_proxy_ejections_total", "Ejections of an endpoint by a worker.", |c| &c.ejections),
-    ("portolan_proxy_ejections_refused_total", "Ejections not made because of the panic threshold.", |c| {
-        &c.ejections_refused
-    }),
+const TABLE: [Row; 14] = [
+    (|c| &c.retries, "portolan_proxy_retries_total", "Attempts after the first."),
     (
-        "portolan_proxy_saturated_total",
-        "Requests refused because every endpoint had as many in flight as it may.",
-        |c| &c.saturated,
+        |c| &c.retries_refused,
+        "portolan_proxy_retries_refused_total",
+        "Retries that the budget did not allow.",
     ),
-    ("portolan_proxy_no_endpoint_total", "Requests for a service without a live endpoint.", |c| {
-        &c.no_endpoint
-    }),
+    (|c| &c.ejections, "portolan_proxy_ejections_total", "Ejections of an endpoint by a worker."),
+    (
+        |c| &c.ejections_refused,
+        "portolan_proxy_ejections_refused_total",
+        "Ejections not made because of the panic threshold.",
+    ),
+    (
+        |c| &c.saturated,
+        "portolan_proxy_saturated_total",
+        "Requests refused as every endpoint had as many in flight as it may.",
+    ),
+    (
+        |c| &c.no_endpoint,
+        "portolan_proxy_no_endpoint_total",
+        "Requests for a service without a live endpoint.",
+    ),
+    (
+        |c| &c.tcp_connections,
+        "portolan_proxy_tcp_connections_total",
+        "Connections accepted by tcp listeners.",
+    ),
+    (|c| &c.tcp_closed, "portolan_proxy_tcp_closed_total", "Connections of tcp listeners that have ended."),
+    (
+        |c| &c.tcp_refused,
+        "portolan_proxy_tcp_refused_total",
+        "Connections closed at once because of their number.",
+    ),
+    (
+        |c| &c.tcp_unserved,
+        "portolan_proxy_tcp_unserved_total",
+        "Connections for which no endpoint was found.",
+    ),
+    (|c| &c.tcp_accept_errors, "portolan_proxy_tcp_accept_errors_total", "Accepts that failed."),
+    (
+        |c| &c.tcp_connect_errors,
+        "portolan_proxy_tcp_connect_errors_total",
+        "Connects to an endpoint that failed.",
+    ),
+    (|c| &c.tcp_octets_up, "portolan_proxy_tcp_upstream_bytes_total", "Bytes relayed to endpoints."),
+    (|c| &c.tcp_octets_down, "portolan_proxy_tcp_downstream_bytes_total", "Bytes relayed to clients."),
 ];
 
 struct Sums {
@@ -45,7 +75,7 @@ impl Board {
     pub fn register(self: &Arc<Self>, registry: &Registry) -> prometheus::Result<()> {
         let described = TABLE
             .iter()
-            .map(|(name, help, _)| Counter::new(*name, *help))
+            .map(|(_, name, help)| Counter::new(*name, *help))
             .collect::<prometheus::Result<_>>()?;
         registry.register(Box::new(Sums { board: Arc::clone(self), described }))
     }
@@ -57,7 +87,7 @@ impl Collector for Sums {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let sum = |(name, help, of): &Row| {
+        let sum = |(of, name, help): &Row| {
             // Made anew, so that two scrapes at once don't add up.
             let counter = Counter::new(*name, *help).ok()?;
             let sum: u64 = self.board.workers.iter().map(|worker| of(&worker.counters).value()).sum();

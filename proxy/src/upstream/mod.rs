@@ -19,6 +19,8 @@ mod counters;
 mod ejection;
 mod metrics;
 mod selection;
+#[cfg(test)]
+mod tests;
 
 use core::cell::RefCell;
 use std::rc::Rc;
@@ -28,9 +30,11 @@ use std::time::Instant;
 use portolan_table::{ShardMap, Snapshot};
 use thiserror::Error;
 
+pub(crate) use attempts::Departure;
 pub use attempts::{Attempts, Picked};
 use cells::WorkerState;
 pub use cells::{Board, EndpointState};
+pub(crate) use counters::Counters;
 use selection::Upstream;
 
 use crate::route::{Route, Target};
@@ -122,6 +126,10 @@ impl Upstreams {
                 upstream.tick(snapshot, now);
             }
         }
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.worker.state.counters
     }
 
     fn upstream(&self, target: &Target) -> Rc<Upstream> {

@@ -1,0 +1,110 @@
+//! TLS towards an API: built-in or private authorities, our own certificate, or no verification at all.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::config::TlsConfig;
+use crate::source::SourceError;
+
+/// What `[source.tls]` asks for. Reads the files named there: a few kilobytes, once per session.
+///
+/// # Errors
+/// [`SourceError::Setup`] naming the file and what is wrong with it.
+pub(super) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, SourceError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup(format!("TLS cannot be set up: {error}")))?;
+    let builder = if config.verify {
+        builder.with_root_certificates(authorities(config.ca.as_deref())?)
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    };
+    let mut client = match (&config.cert, &config.key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(cert), Some(key)) => {
+            let own = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "key", &error))?;
+            builder
+                .with_client_auth_cert(certificates(cert)?, own)
+                .map_err(|error| unusable(cert, "client certificate", &error))?
+        }
+        _ => return Err(setup("[source.tls] needs `cert` and `key` together")),
+    };
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(client))
+}
+
+fn authorities(ca: Option<&Path>) -> Result<RootCertStore, SourceError> {
+    let Some(path) = ca else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        store.add(certificate).map_err(|error| unusable(path, "authority", &error))?;
+    }
+    Ok(store)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError> {
+    let all: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unusable(path, "certificate", &error))?;
+    if all.is_empty() {
+        return Err(setup(format!("{}: holds no certificate in PEM form", path.display())));
+    }
+    Ok(all)
+}
+
+fn unusable(path: &Path, what: &str, error: &dyn core::fmt::Display) -> SourceError {
+    setup(format!("{}: {what} cannot be used: {error}", path.display()))
+}
+
+fn setup(message: impl Into<String>) -> SourceError {
+    SourceError::Setup { message: message.into() }
+}
+
+/// `verify = false`: any certificate will do. Signatures are still checked, so that the other side at least
+/// holds the key of the certificate it shows.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,119 @@
+//! Where an API is: origins, base URLs and full URLs, with nothing secret in them.
+
+use core::fmt;
+use std::sync::Arc;
+
+use http::Uri;
+use http::uri::Scheme;
+
+use crate::source::SourceError;
+
+/// Scheme, host and port: what credentials and connections belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    pub(crate) tls: bool,
+    /// Without the brackets of an IPv6 address; lower case.
+    pub(crate) host: Arc<str>,
+    pub(crate) port: u16,
+}
+
+/// A base URL: an origin and the path in front of everything the API offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Base {
+    pub(crate) origin: Origin,
+    /// Empty, or with a leading and no trailing slash.
+    prefix: Arc<str>,
+}
+
+/// One thing to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Url {
+    pub(crate) origin: Origin,
+    /// Path and query.
+    pub(crate) target: String,
+}
+
+impl Base {
+    /// Reads `http(s)://host[:port][/path]`.
+    ///
+    /// # Errors
+    /// [`SourceError::Setup`] naming what is wrong; a text with credentials in it is not repeated.
+    pub(crate) fn parse(text: &str) -> Result<Self, SourceError> {
+        let url = Url::parse(text)?;
+        let path = url.target.split(['?', '#']).next().unwrap_or_default();
+        Ok(Self { origin: url.origin, prefix: path.trim_end_matches('/').into() })
+    }
+
+    /// The URL of `target` (with a leading slash) below this base.
+    pub(crate) fn url(&self, target: &str) -> Url {
+        Url { origin: self.origin.clone(), target: format!("{}{target}", self.prefix) }
+    }
+
+    /// The base for which [`Base::url`] of `target` is `url`, if there is one.
+    pub(crate) fn of(url: &Url, target: &str) -> Option<Self> {
+        let path = url.target.split('?').next()?;
+        let prefix = path.strip_suffix(target.split('?').next()?)?;
+        Some(Self { origin: url.origin.clone(), prefix: prefix.into() })
+    }
+}
+
+impl Url {
+    /// Reads an absolute URL.
+    ///
+    /// # Errors
+    /// As [`Base::parse`].
+    pub(crate) fn parse(text: &str) -> Result<Self, SourceError> {
+        if text.contains('@') {
+            return Err(setup("a URL holds credentials; write them in [source.auth] instead"));
+        }
+        let uri: Uri = text.parse().map_err(|_| setup(format!("{text:?} is not a URL")))?;
+        let tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            _ => return Err(setup(format!("{text:?} does not begin with http:// or https://"))),
+        };
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(setup(format!("{text:?} names no host")));
+        }
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let target = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { origin: Origin { tls, host: host.to_ascii_lowercase().into(), port }, target })
+    }
+}
+
+impl Origin {
+    /// `host[:port]` as it stands in the Host header (RFC 9110 §7.2).
+    pub(crate) fn authority(&self) -> String {
+        let default = if self.tls { 443 } else { 80 };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        if self.port == default {
+            format!("{open}{}{close}", self.host)
+        } else {
+            format!("{open}{}{close}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn setup(message: impl Into<String>) -> SourceError {
+    SourceError::Setup { message: message.into() }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.prefix)
+    }
+}
+
+impl fmt::Display for Url {
+    /// Without the query: it is long and tells an operator nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.target.split('?').next().unwrap_or_default())
+    }
+}

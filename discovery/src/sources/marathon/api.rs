@@ -1,0 +1,341 @@
+//! What is asked of Marathon: its stream, its lists, single apps and pods.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{StatusCode, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::convert::{self, Context, Converted, Interned};
+use super::elements::{Elements, Place};
+use super::hosts::Resolver;
+use super::pod::{self, Older};
+use super::wire::{self, text};
+use crate::http::{Answer, Base, Body, Client, Url, refused};
+use crate::source::SourceError;
+
+const JSON: &str = "application/json";
+const APPS: &str = "/v2/apps?embed=apps.tasks&embed=apps.readiness";
+const PODS: &str = "/v2/pods/::status";
+/// The stream, with the types of events that matter here.
+const EVENTS: &str = "/v2/events?plan-format=light&event_type=event_stream_attached\
+    &event_type=api_post_event&event_type=status_update_event&event_type=health_status_changed_event\
+    &event_type=instance_changed_event&event_type=instance_health_changed_event\
+    &event_type=unhealthy_instance_kill_event&event_type=app_terminated_event\
+    &event_type=pod_created_event&event_type=pod_updated_event&event_type=pod_deleted_event\
+    &event_type=group_change_success&event_type=deployment_info&event_type=deployment_success";
+/// Largest answer about one app or pod: some 80,000 tasks.
+const ONE_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Largest answer that is not about tasks.
+const SMALL_LEN_MAX: usize = 256 * 1024;
+/// Older versions of one pod that are read.
+const OLDER_MAX: usize = 8;
+/// Complaints about one app that are passed on; more of them say no more.
+const PROBLEMS_MAX: usize = 8;
+/// What an id may hold that a path may not.
+const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#').add(b'%').add(b'"').add(b'<').add(b'>');
+
+/// One member of a Marathon cluster, for one session.
+pub(super) struct Api {
+    pub(super) client: Arc<Client>,
+    pub(super) base: Base,
+    pub(super) shared: Arc<Shared>,
+    /// False once the cluster has said that it knows no pods.
+    pods: AtomicBool,
+}
+
+/// What outlives a session.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) resolver: Resolver,
+    pub(super) names: Interned,
+}
+
+/// An app or a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    App,
+    Pod,
+}
+
+/// One app or pod as it was read.
+pub(super) struct Found {
+    pub(super) kind: Kind,
+    pub(super) converted: Converted,
+    pub(super) problems: Vec<String>,
+}
+
+/// One element of a list.
+pub(super) enum Listed {
+    /// It can be used.
+    Found(Box<Found>),
+    /// It cannot; what it is called, as far as is known, and why.
+    Bad { place: String, message: String },
+}
+
+impl Listed {
+    /// The id of the app or pod, as far as it is known.
+    pub(super) fn key(&self) -> Arc<str> {
+        match self {
+            Self::Found(found) => Arc::clone(&found.converted.spec.key),
+            Self::Bad { place, .. } => place.as_str().into(),
+        }
+    }
+}
+
+/// The stream of the member at `base`, and the member that in fact serves it.
+pub(super) async fn open_stream(
+    client: &Client,
+    base: &Base,
+    members: &[Base],
+) -> Result<(Base, Body), SourceError> {
+    let mut at = base.clone();
+    let mut url = at.url(EVENTS);
+    let mut answer = client.get(&url, "text/event-stream").await?;
+    if answer.status.is_redirection() {
+        url = redirect(client, &answer, &url, base, members).await?;
+        at = Base::of(&url, EVENTS).unwrap_or_else(|| at.clone());
+        answer = client.get(&url, "text/event-stream").await?;
+    }
+    let answer = answer.success(&url)?;
+    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        return Err(malformed(&url, "not an event stream; is this a Marathon API?"));
+    }
+    Ok((at, answer.body))
+}
+
+/// Where a redirect leads, if credentials may go there: to a configured member, or to the leader that the member itself
+/// names.
+async fn redirect(
+    client: &Client,
+    answer: &Answer,
+    from: &Url,
+    base: &Base,
+    members: &[Base],
+) -> Result<Url, SourceError> {
+    let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let Some(to) = location.and_then(|location| Url::parse(location).ok()) else {
+        return Err(malformed(from, "a redirect without a usable Location"));
+    };
+    if members.iter().any(|member| member.origin == to.origin) {
+        return Ok(to);
+    }
+    let leader = leader(client, base).await?;
+    let same = leader.as_deref().is_some_and(|leader| leader.eq_ignore_ascii_case(&to.origin.authority()));
+    // A cluster that is asked over TLS is not followed into clear text with credentials.
+    if same && to.origin.tls == base.origin.tls { Ok(to) } else { Err(refused(from, answer.status)) }
+}
+
+async fn leader(client: &Client, base: &Base) -> Result<Option<String>, SourceError> {
+    let url = base.url("/v2/leader");
+    let answer = client.get(&url, JSON).await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let body = answer.success(&url)?.body.all(SMALL_LEN_MAX).await?;
+    let leader: wire::Leader = parse(&url, &body)?;
+    Ok(leader.leader)
+}
+
+impl Api {
+    pub(super) fn new(client: Arc<Client>, base: Base, shared: Arc<Shared>) -> Self {
+        Self { client, base, shared, pods: AtomicBool::new(true) }
+    }
+
+    /// Reads all apps and pods, giving each on as soon as it has arrived. Ends early if nobody listens.
+    ///
+    /// # Errors
+    /// The list is not whole; what was given on stands by itself.
+    pub(super) async fn list(&self, out: &mpsc::Sender<Listed>) -> Result<usize, SourceError> {
+        let apps = self.elements(APPS, Place::Member("apps"), Kind::App, out).await?;
+        if !self.pods.load(Ordering::Relaxed) {
+            return Ok(apps);
+        }
+        match self.elements(PODS, Place::Root, Kind::Pod, out).await {
+            Ok(pods) => Ok(apps + pods),
+            Err(SourceError::Status { status: 404 | 405, .. }) => {
+                self.pods.store(false, Ordering::Relaxed);
+                Ok(apps)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All apps of a group and the groups below it.
+    pub(super) async fn group(&self, id: &str, out: &mpsc::Sender<Listed>) -> Result<usize, SourceError> {
+        let group = utf8_percent_encode(id.trim_matches('/'), PATH);
+        let target = format!("/v2/apps//{group}/*?embed=apps.tasks&embed=apps.readiness");
+        self.elements(&target, Place::Member("apps"), Kind::App, out).await
+    }
+
+    async fn elements(
+        &self,
+        target: &str,
+        place: Place,
+        kind: Kind,
+        out: &mpsc::Sender<Listed>,
+    ) -> Result<usize, SourceError> {
+        let url = self.base.url(target);
+        let mut body = self.client.get(&url, JSON).await?.success(&url)?.body;
+        let mut elements = Elements::new(place);
+        let mut ready: Vec<Vec<u8>> = Vec::new();
+        let mut count = 0;
+        while let Some(chunk) = body.chunk().await? {
+            elements
+                .push(&chunk, |element| ready.push(element.to_vec()))
+                .map_err(|message| malformed(&url, message))?;
+            for element in ready.drain(..) {
+                let listed = match kind {
+                    Kind::App => self.app(&element).await,
+                    Kind::Pod => self.pod(&element).await?,
+                };
+                let Some(listed) = listed else { continue };
+                count += 1;
+                if out.send(listed).await.is_err() {
+                    return Err(SourceError::Stopping);
+                }
+            }
+        }
+        elements.finish().map_err(|message| malformed(&url, message))?;
+        Ok(count)
+    }
+
+    /// Reads one service by its id. `None` if there is none.
+    ///
+    /// # Errors
+    /// The answer is not known. A 404 counts only if Marathon itself gave it.
+    pub(super) async fn one(&self, id: &str, kind: Option<Kind>) -> Result<Option<Listed>, SourceError> {
+        if kind != Some(Kind::Pod) {
+            let found = self.one_app(id).await?;
+            if found.is_some() || kind.is_some() || !self.pods.load(Ordering::Relaxed) {
+                return Ok(found);
+            }
+        }
+        let url = self.base.url(&format!("/v2/pods/{}::status", path(id)));
+        let Some(body) = self.known(&url).await? else { return Ok(None) };
+        self.pod(&body).await
+    }
+
+    async fn one_app(&self, id: &str) -> Result<Option<Listed>, SourceError> {
+        let url = self.base.url(&format!("/v2/apps/{}?embed=app.tasks&embed=app.readiness", path(id)));
+        let Some(body) = self.known(&url).await? else { return Ok(None) };
+        let one: wire::OneApp<'_> = parse(&url, &body)?;
+        Ok(self.app(one.app.get().as_bytes()).await)
+    }
+
+    /// The body of an answer, or `None` for a "does not exist" in Marathon's own words.
+    async fn known(&self, url: &Url) -> Result<Option<Vec<u8>>, SourceError> {
+        let answer = self.client.get(url, JSON).await?;
+        if answer.status != StatusCode::NOT_FOUND {
+            return answer.success(url)?.body.all(ONE_LEN_MAX).await.map(Some);
+        }
+        let status = answer.status;
+        let body = answer.body.all(SMALL_LEN_MAX).await?;
+        let told = serde_json::from_slice::<wire::Message<'_>>(&body);
+        if told.is_ok_and(|told| told.message.is_some()) { Ok(None) } else { Err(refused(url, status)) }
+    }
+
+    async fn app(&self, element: &[u8]) -> Option<Listed> {
+        if element.trim_ascii() == b"null" {
+            return None;
+        }
+        let app: wire::App<'_> = match serde_json::from_slice(element) {
+            Ok(app) => app,
+            Err(error) => return Some(bad(element, "an app", &error)),
+        };
+        self.shared.resolver.prepare(hosts(app.tasks.iter().flatten(), "host")).await;
+        Some(self.found(Kind::App, element, |context| convert::app(&app, context)))
+    }
+
+    async fn pod(&self, element: &[u8]) -> Result<Option<Listed>, SourceError> {
+        if element.trim_ascii() == b"null" {
+            return Ok(None);
+        }
+        let status: wire::PodStatus<'_> = match serde_json::from_slice(element) {
+            Ok(status) => status,
+            Err(error) => return Ok(Some(bad(element, "a pod", &error))),
+        };
+        let older = self.older(&status).await?;
+        self.shared.resolver.prepare(hosts(status.instances.iter().flatten(), "agentHostname")).await;
+        Ok(Some(self.found(Kind::Pod, element, |context| pod::pod(&status, &older, context))))
+    }
+
+    /// The specifications that instances run beside the present one. One that is gone is left out.
+    async fn older(&self, status: &wire::PodStatus<'_>) -> Result<Older, SourceError> {
+        let mut older = Older::new();
+        let Some(id) = text(&status.id) else { return Ok(older) };
+        for version in pod::older_versions(status).into_iter().take(OLDER_MAX) {
+            let version_path = utf8_percent_encode(&version, PATH);
+            let url = self.base.url(&format!("/v2/pods/{}::versions/{version_path}", path(id)));
+            if let Some(body) = self.known(&url).await? {
+                older.insert(version, body);
+            }
+        }
+        Ok(older)
+    }
+
+    fn found(
+        &self,
+        kind: Kind,
+        element: &[u8],
+        convert: impl FnOnce(&mut Context<'_>) -> Result<Converted, String>,
+    ) -> Listed {
+        let mut context =
+            Context { hosts: &self.shared.resolver, names: &self.shared.names, problems: Vec::new() };
+        match convert(&mut context) {
+            Ok(converted) => {
+                let mut problems = context.problems;
+                problems.sort_unstable();
+                problems.dedup();
+                problems.truncate(PROBLEMS_MAX);
+                Listed::Found(Box::new(Found { kind, converted, problems }))
+            }
+            Err(message) => Listed::Bad { place: place(element), message },
+        }
+    }
+}
+
+fn bad(element: &[u8], what: &str, error: &serde_json::Error) -> Listed {
+    Listed::Bad { place: place(element), message: format!("{what} is left out: {error}") }
+}
+
+/// The id of an object that is otherwise not understood.
+fn place(element: &[u8]) -> String {
+    let named: Result<wire::Named<'_>, _> = serde_json::from_slice(element);
+    let id = named.ok().and_then(|named| named.id).map(|id| id.as_str().to_owned());
+    id.unwrap_or_else(|| "(no id)".to_owned())
+}
+
+/// The agents' names in raw tasks or instances, each once.
+fn hosts<'a>(raw: impl Iterator<Item = &'a &'a RawValue>, member: &str) -> Vec<String> {
+    let host = |raw: &&RawValue| {
+        let host: wire::Hosted<'_> = serde_json::from_str(raw.get()).ok()?;
+        let host = if member == "host" { host.host } else { host.agent_hostname };
+        text(&host).filter(|host| host.parse::<core::net::IpAddr>().is_err()).map(str::to_owned)
+    };
+    let mut names: Vec<String> = raw.filter_map(host).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn path(id: &str) -> impl core::fmt::Display + '_ {
+    utf8_percent_encode(id.trim_start_matches('/'), PATH)
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(url: &Url, body: &'a [u8]) -> Result<T, SourceError> {
+    serde_json::from_slice(body).map_err(|error| malformed(url, error.to_string()))
+}
+
+fn malformed(url: &Url, message: impl Into<String>) -> SourceError {
+    SourceError::Malformed { place: url.to_string(), message: message.into() }
+}
+
+/// A length of time, up to a fifth longer or shorter: many edge nodes must not strike together.
+pub(super) fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.8 + 0.4 * fastrand::f64())
+}

@@ -1,0 +1,161 @@
+//! Which single apps and pods are to be read, and when: bursts folded, few at once, never the whole cluster.
+//!
+//! ```text
+//!            want                 start (due, a place free)            done
+//!   (none) ───────► waiting ────────────────────────────► in flight ───────► (none)
+//!                     ▲  │ want: joins                      │ want: one more read after this one
+//!                     └──┘                                  ▼
+//!                     waiting, not before a short pause after the read in flight has ended
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Received};
+
+use tokio::time::Instant;
+
+/// Reads in flight at once.
+pub(super) const READS_MAX: usize = 8;
+/// Targets that may wait. When there are more, reading everything is cheaper.
+const WAITING_MAX: usize = 4096;
+/// Pause between two reads of one target, so that a burst costs the scheduler two reads and not one per event.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// One thing to read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    /// An app or pod by its id. Which of the two is looked up when it is read.
+    Service(Arc<str>),
+    /// All apps of a group.
+    Group(Arc<str>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    due: Instant,
+    received: Option<Received>,
+}
+
+/// The plan of reads. Time comes in as an argument.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    waiting: HashMap<Target, Waiting>,
+    in_flight: HashMap<Target, Option<Received>>,
+    paused: HashMap<Target, Instant>,
+    /// More was asked for than fits: everything is to be read.
+    pub(super) overflow: bool,
+}
+
+impl Reads {
+    /// Asks for a read at `due` or earlier. `received` is when its cause arrived, if a scheduler's event is its cause.
+    pub(super) fn want(&mut self, target: Target, due: Instant, received: Option<Received>) {
+        let due = self.paused.get(&target).map_or(due, |until| due.max(*until));
+        if let Some(waiting) = self.waiting.get_mut(&target) {
+            waiting.due = waiting.due.min(due);
+            waiting.received = waiting.received.or(received);
+        } else if self.waiting.len() < WAITING_MAX {
+            self.waiting.insert(target, Waiting { due, received });
+        } else {
+            self.overflow = true;
+        }
+    }
+
+    /// True if a read of this target has been sent and not been answered.
+    pub(super) fn is_in_flight(&self, target: &Target) -> bool {
+        self.in_flight.contains_key(target)
+    }
+
+    /// The next read to send now, with the arrival of its cause.
+    pub(super) fn start(&mut self, now: Instant) -> Option<Target> {
+        if self.in_flight.len() >= READS_MAX {
+            return None;
+        }
+        let ready = self
+            .waiting
+            .iter()
+            .filter(|(target, waiting)| waiting.due <= now && !self.in_flight.contains_key(target));
+        let target = ready.min_by_key(|(_, waiting)| waiting.due)?.0.clone();
+        let waiting = self.waiting.remove(&target)?;
+        self.in_flight.insert(target.clone(), waiting.received);
+        Some(target)
+    }
+
+    /// When [`Reads::start`] may have something next, if that is only a matter of time.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if self.in_flight.len() >= READS_MAX {
+            return None;
+        }
+        let free = self.waiting.iter().filter(|(target, _)| !self.in_flight.contains_key(target));
+        free.map(|(_, waiting)| waiting.due).min()
+    }
+
+    /// The read has been answered. Gives the arrival of its cause.
+    pub(super) fn done(&mut self, target: &Target, now: Instant) -> Option<Received> {
+        self.paused.retain(|_, until| *until > now);
+        self.paused.insert(target.clone(), now + PAUSE);
+        if let Some(waiting) = self.waiting.get_mut(target) {
+            waiting.due = waiting.due.max(now + PAUSE);
+        }
+        self.in_flight.remove(target).flatten()
+    }
+
+    /// Everything is read anew: what waits is served by that.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        self.overflow = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        Target::Service(name.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_makes_one_read_and_one_more() {
+        let mut reads = Reads::default();
+        let now = Instant::now();
+        for _ in 0..100 {
+            reads.want(target("/a"), now, None);
+        }
+        assert_eq!(reads.start(now), Some(target("/a")));
+        for _ in 0..100 {
+            reads.want(target("/a"), now, None);
+        }
+        assert_eq!(reads.start(now), None, "one in flight");
+        assert_eq!(reads.next_due(), None);
+        reads.done(&target("/a"), now);
+        assert_eq!(reads.start(now), None, "not at once after the last");
+        let later = reads.next_due().unwrap();
+        assert_eq!(reads.start(later), Some(target("/a")));
+        reads.done(&target("/a"), later);
+        assert_eq!(reads.next_due(), None, "nothing was asked for since");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_at_once_and_bounded_in_all() {
+        let mut reads = Reads::default();
+        let now = Instant::now();
+        for number in 0..WAITING_MAX + 1 {
+            reads.want(target(&format!("/{number}")), now, None);
+        }
+        assert!(reads.overflow);
+        let started = core::iter::from_fn(|| reads.start(now)).count();
+        assert_eq!(started, READS_MAX);
+        reads.forget();
+        assert!(!reads.overflow && reads.waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_cause_counts() {
+        let mut reads = Reads::default();
+        let (now, first) = (Instant::now(), Received::now());
+        reads.want(target("/a"), now + PAUSE, Some(first));
+        reads.want(target("/a"), now, Some(Received::now() + PAUSE));
+        assert_eq!(reads.start(now), Some(target("/a")), "the earlier due time counts");
+        assert_eq!(reads.done(&target("/a"), now), Some(first));
+    }
+}

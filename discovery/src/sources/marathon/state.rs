@@ -1,0 +1,635 @@
+//! What one session knows of the cluster, and what an event or an answer changes in it. No I/O; time is an argument.
+//!
+//! An event and an answer may cross: an answer that was composed before the event must not undo it. So what events
+//! said stands for [`WORD_STANDS`] against every answer that says otherwise, and is then checked by one more read.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Received};
+
+use portolan_table::{Health, Instance, InstanceState};
+use tokio::time::Instant;
+
+use super::api::{Found, Kind, Listed};
+use super::convert::{Context, Converted, Hosts, Interned, Layout, instance, state_of};
+use super::reads::{Reads, Target};
+use super::wire::{self, each, text};
+use crate::source::Change;
+
+/// How long an event's word stands against answers.
+const WORD_STANDS: Duration = Duration::from_secs(3);
+/// A read that did not show what its event announced is repeated after this.
+const NOT_YET_VISIBLE: Duration = Duration::from_millis(250);
+/// How long a change of a group waits for the deployment that names the apps in it.
+const GROUP_WAITS: Duration = Duration::from_secs(5);
+/// Pods and apps with something unsettled are looked at again after this.
+const UNSETTLED: Duration = Duration::from_secs(5);
+/// Services with words of events that still stand.
+const WORDS_MAX: usize = 16_384;
+/// Groups that wait.
+const GROUPS_MAX: usize = 64;
+/// Apps of one deployment that are read one by one.
+const PLAN_MAX: usize = 1024;
+
+/// See the module's words.
+pub(super) struct State {
+    known: HashMap<Arc<str>, Known>,
+    words: HashMap<Arc<str>, Word>,
+    groups: HashMap<Arc<str>, Group>,
+    pub(super) reads: Reads,
+    /// The keys of the list that is being read.
+    listed: Option<Listing>,
+    /// Something changed that only a list can tell.
+    pub(super) list_wanted: bool,
+}
+
+/// A full list that is being read.
+struct Listing {
+    keys: HashSet<Arc<str>>,
+    began: Instant,
+}
+
+/// What event application needs of a service.
+struct Known {
+    kind: Kind,
+    converted: Converted,
+    /// Ids and states, sorted by id.
+    instances: Vec<(Arc<str>, InstanceState)>,
+}
+
+/// What events said of a service not long ago.
+struct Word {
+    until: Instant,
+    /// The service is gone.
+    removed: bool,
+    /// It has this version, or a later one.
+    version: Option<Arc<str>>,
+    instances: Vec<InstanceWord>,
+}
+
+struct InstanceWord {
+    id: Arc<str>,
+    state: InstanceState,
+    health: Option<Health>,
+    instance: Option<Arc<Instance>>,
+}
+
+struct Group {
+    version: Option<Arc<str>>,
+    due: Instant,
+}
+
+/// What is at hand while events are applied.
+pub(super) struct Moment<'m> {
+    pub(super) now: Instant,
+    pub(super) received: Received,
+    pub(super) hosts: &'m dyn Hosts,
+    pub(super) names: &'m Interned,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            known: HashMap::new(),
+            words: HashMap::new(),
+            groups: HashMap::new(),
+            reads: Reads::default(),
+            listed: None,
+            list_wanted: false,
+        }
+    }
+
+    /// Applies one event. What its payload doesn't tell is planned as a read.
+    pub(super) fn event(&mut self, name: &str, event: &wire::Event<'_>, at: &Moment<'_>) -> Vec<Change> {
+        let name = if name.is_empty() { text(&event.event_type).unwrap_or_default() } else { name };
+        match name {
+            "status_update_event" => self.status_update(event, at),
+            "health_status_changed_event" => {
+                self.health(text(&event.app_id), text(&event.instance_id), event.alive, at)
+            }
+            "instance_health_changed_event" => {
+                self.health(text(&event.run_spec_id), text(&event.instance_id), event.healthy, at)
+            }
+            "instance_changed_event" => self.instance_changed(event, at),
+            "unhealthy_instance_kill_event" => {
+                let id = text(&event.task_id).or_else(|| text(&event.instance_id));
+                self.ending(text(&event.app_id), id, InstanceState::Killing, at)
+            }
+            "app_terminated_event" => self.removed(text(&event.app_id), at),
+            "pod_deleted_event" => self.removed(pod_of(event).as_deref(), at),
+            "pod_created_event" | "pod_updated_event" => {
+                self.changed(pod_of(event).as_deref(), None, at);
+                Vec::new()
+            }
+            "api_post_event" => {
+                let app = event.app_definition.as_ref();
+                self.changed(app.and_then(|app| text(&app.id)), app.and_then(|app| text(&app.version)), at);
+                Vec::new()
+            }
+            "group_change_success" => {
+                self.group_changed(event, at);
+                Vec::new()
+            }
+            "deployment_info" | "deployment_success" | "deployment_step_success" => {
+                self.deployment(event, at);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// True if the event tells something of a service that is known, so that it can be applied without a read.
+    pub(super) fn concerns(&self, event: &wire::Event<'_>) -> bool {
+        let service = text(&event.app_id).or_else(|| text(&event.run_spec_id));
+        service.is_some_and(|service| self.known.contains_key(service))
+    }
+
+    fn status_update(&mut self, event: &wire::Event<'_>, at: &Moment<'_>) -> Vec<Change> {
+        let (Some(service), Some(id)) = (text(&event.app_id), text(&event.task_id)) else {
+            return Vec::new();
+        };
+        let state = state_of(text(&event.task_status).unwrap_or("TASK_STAGING"));
+        if self.known.get(service).is_some_and(|known| known.kind == Kind::Pod) {
+            // The event names a container's task; what becomes of the instance, the pod's own status tells.
+            self.want(service, at.now, Some(at.received));
+            return Vec::new();
+        }
+        match state {
+            InstanceState::Running => self.running(service, id, event, at),
+            InstanceState::Staging | InstanceState::Starting => Vec::new(),
+            ending => self.ending(Some(service), Some(id), ending, at),
+        }
+    }
+
+    /// A task runs: it is built from the event if the definition it runs is known, else read.
+    fn running(&mut self, service: &str, id: &str, event: &wire::Event<'_>, at: &Moment<'_>) -> Vec<Change> {
+        let Some(known) = self.known.get_mut(service) else {
+            self.want(service, at.now, Some(at.received));
+            return Vec::new();
+        };
+        let position = known.position(id);
+        if let Ok(position) = position
+            && matches!(known.instances[position].1, InstanceState::Unreachable)
+        {
+            known.instances[position].1 = InstanceState::Running;
+            let (service, id) =
+                (Arc::clone(&known.converted.spec.key), Arc::clone(&known.instances[position].0));
+            self.say(&service, &id, InstanceState::Running, None, None, at);
+            return vec![Change::State { service, id, state: InstanceState::Running }];
+        }
+        let Some(instance) = known.built(id, event, at) else {
+            let key = Arc::clone(&known.converted.spec.key);
+            self.say(&key, &id.into(), InstanceState::Running, None, None, at);
+            self.want(service, at.now, Some(at.received));
+            return Vec::new();
+        };
+        let entry = (Arc::clone(&instance.id), InstanceState::Running);
+        match position {
+            Ok(position) => known.instances[position] = entry,
+            Err(position) => known.instances.insert(position, entry),
+        }
+        let service = Arc::clone(&known.converted.spec.key);
+        self.say(&service, &instance.id, InstanceState::Running, None, Some(Arc::clone(&instance)), at);
+        self.crossed(&service, at);
+        vec![Change::Instance { service, instance }]
+    }
+
+    /// A task or instance ends, is being killed or cannot be reached: believed at once.
+    fn ending(
+        &mut self,
+        service: Option<&str>,
+        id: Option<&str>,
+        state: InstanceState,
+        at: &Moment<'_>,
+    ) -> Vec<Change> {
+        let (Some(service), Some(id)) = (service, id) else { return Vec::new() };
+        let Some(known) = self.known.get_mut(service) else {
+            // A list or read under way may still bring it.
+            self.say(&service.into(), &id.into(), state, None, None, at);
+            return Vec::new();
+        };
+        let service = Arc::clone(&known.converted.spec.key);
+        let ids = known.of_instance(id);
+        let mut changes = Vec::new();
+        for position in ids.iter().rev() {
+            let (id, old) = known.instances[*position].clone();
+            if state == InstanceState::Terminal {
+                known.instances.remove(*position);
+                changes.push(Change::RemoveInstance { service: Arc::clone(&service), id });
+            } else if old != state {
+                known.instances[*position].1 = state;
+                changes.push(Change::State { service: Arc::clone(&service), id, state });
+            }
+        }
+        for change in &changes {
+            if let Change::RemoveInstance { id, .. } | Change::State { id, .. } = change {
+                self.say(&service, id, state, None, None, at);
+            }
+        }
+        if ids.is_empty() {
+            self.say(&service, &id.into(), state, None, None, at);
+        }
+        self.crossed(&service, at);
+        changes
+    }
+
+    fn health(
+        &mut self,
+        service: Option<&str>,
+        id: Option<&str>,
+        alive: Option<bool>,
+        at: &Moment<'_>,
+    ) -> Vec<Change> {
+        let (Some(service), Some(id)) = (service, id) else { return Vec::new() };
+        let Some(known) = self.known.get(service) else {
+            self.want(service, at.now, Some(at.received));
+            return Vec::new();
+        };
+        let ids = known.of_instance(id);
+        // One event tells of one check. With several, only the app shows them all.
+        let (Some(alive), false, 0..=1) = (alive, ids.is_empty(), known.converted.checks) else {
+            self.want(service, at.now, Some(at.received));
+            return Vec::new();
+        };
+        let health = if alive { Health::Healthy } else { Health::Unhealthy };
+        let service = Arc::clone(&known.converted.spec.key);
+        let told: Vec<_> = ids.into_iter().map(|position| known.instances[position].clone()).collect();
+        let mut changes = Vec::new();
+        for (id, state) in told {
+            self.say(&service, &id, state, Some(health), None, at);
+            changes.push(Change::Health { service: Arc::clone(&service), id, health });
+        }
+        self.crossed(&service, at);
+        changes
+    }
+
+    fn instance_changed(&mut self, event: &wire::Event<'_>, at: &Moment<'_>) -> Vec<Change> {
+        let (Some(service), Some(id)) = (text(&event.run_spec_id), text(&event.instance_id)) else {
+            return Vec::new();
+        };
+        let known = self.known.get(service);
+        let is_app = known.is_some_and(|known| known.kind == Kind::App);
+        let state = match text(&event.condition).unwrap_or_default() {
+            "Killing" => InstanceState::Killing,
+            "Unreachable" | "UnreachableInactive" => InstanceState::Unreachable,
+            "Killed" | "Finished" | "Failed" | "Error" | "Dropped" | "Gone" | "Unknown" => {
+                InstanceState::Terminal
+            }
+            // The status update of the same task tells more.
+            _ if is_app => return Vec::new(),
+            // Staged pods have neither address nor port yet.
+            "Scheduled" | "Provisioned" | "Created" if known.is_some() => return Vec::new(),
+            _ => {
+                self.want(service, at.now, Some(at.received));
+                return Vec::new();
+            }
+        };
+        self.ending(Some(service), Some(id), state, at)
+    }
+
+    fn removed(&mut self, service: Option<&str>, at: &Moment<'_>) -> Vec<Change> {
+        let Some(service) = service else { return Vec::new() };
+        let key: Arc<str> = service.into();
+        let word = self.word(&key, at.now);
+        word.removed = true;
+        word.instances.clear();
+        self.want(service, at.now + WORD_STANDS, None);
+        match self.known.remove(service) {
+            Some(_) => vec![Change::RemoveService { service: key }],
+            None => Vec::new(),
+        }
+    }
+
+    fn changed(&mut self, service: Option<&str>, version: Option<&str>, at: &Moment<'_>) {
+        let Some(service) = service else { return };
+        let word = self.word(&service.into(), at.now);
+        word.removed = false;
+        if let Some(version) = version {
+            word.version = Some(version.into());
+        }
+        self.want(service, at.now, Some(at.received));
+    }
+
+    /// Marathon sends this for every change, naming only the group. The deployment that follows names the
+    /// apps; only if none does is the group read.
+    fn group_changed(&mut self, event: &wire::Event<'_>, at: &Moment<'_>) {
+        let Some(group) = text(&event.group_id) else { return };
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(group) {
+            self.list_wanted = true;
+            return;
+        }
+        let version = text(&event.version).map(Into::into);
+        self.groups.insert(group.into(), Group { version, due: at.now + GROUP_WAITS });
+    }
+
+    fn deployment(&mut self, event: &wire::Event<'_>, at: &Moment<'_>) {
+        let plan = event.plan.as_ref();
+        let version = plan.and_then(|plan| text(&plan.version));
+        if version.is_some() {
+            self.groups.retain(|_, group| group.version.as_deref() != version);
+        }
+        let steps = plan.into_iter().flat_map(|plan| each(plan.steps.as_ref())).chain(&event.current_step);
+        let mut services = HashSet::new();
+        for step in steps {
+            let actions = each(step.actions.as_ref());
+            let named = actions.flat_map(|action| [&action.app, &action.pod]).chain([&step.app, &step.pod]);
+            services.extend(named.filter_map(text));
+        }
+        if services.len() > PLAN_MAX {
+            self.list_wanted = true;
+            return;
+        }
+        for service in services {
+            self.want(service, at.now, Some(at.received));
+        }
+    }
+
+    /// Plans reads of groups that no deployment explained. Gives the time to look again.
+    pub(super) fn groups_due(&mut self, now: Instant) -> Option<Instant> {
+        let due: Vec<Arc<str>> =
+            self.groups.iter().filter(|(_, group)| group.due <= now).map(|(id, _)| Arc::clone(id)).collect();
+        for id in due {
+            self.groups.remove(&id);
+            if id.trim_matches('/').is_empty() {
+                self.list_wanted = true;
+            } else {
+                self.reads.want(Target::Group(id), now, None);
+            }
+        }
+        self.groups.values().map(|group| group.due).min()
+    }
+
+    /// A full list begins.
+    pub(super) fn list_begins(&mut self, now: Instant) {
+        self.listed = Some(Listing { keys: HashSet::new(), began: now });
+        self.list_wanted = false;
+        self.groups.clear();
+        self.reads.forget();
+    }
+
+    /// A full list is whole: what was not in it is forgotten.
+    pub(super) fn list_complete(&mut self) {
+        if let Some(listed) = self.listed.take() {
+            self.known.retain(|key, _| listed.keys.contains(key));
+        }
+        self.known.shrink_to_fit();
+    }
+
+    /// The kind of a service, if it is known.
+    pub(super) fn kind(&self, service: &str) -> Option<Kind> {
+        self.known.get(service).map(|known| known.kind)
+    }
+
+    /// Takes in one app or pod from a list or a read.
+    pub(super) fn take(&mut self, listed: Listed, now: Instant) -> Vec<Change> {
+        let found = match listed {
+            Listed::Found(found) => *found,
+            Listed::Bad { place, message } => {
+                let place: Arc<str> = place.into();
+                // What it was before stays: an odd answer takes nothing away.
+                if let Some(listed) = self.listed.as_mut().filter(|_| self.known.contains_key(&place)) {
+                    listed.keys.insert(Arc::clone(&place));
+                }
+                return vec![Change::Problem { place, message }];
+            }
+        };
+        let Found { kind, mut converted, problems } = found;
+        let service = Arc::clone(&converted.spec.key);
+        if !self.overrule(&mut converted, now) {
+            return Vec::new();
+        }
+        if converted.unsettled {
+            self.want(&service, now + super::api::jittered(UNSETTLED), None);
+        }
+        let mut changes: Vec<Change> = problems
+            .into_iter()
+            .map(|message| Change::Problem { place: Arc::clone(&service), message })
+            .collect();
+        let instances = core::mem::take(&mut converted.instances);
+        changes.push(Change::Service { spec: Arc::clone(&converted.spec), instances: instances.clone() });
+        if let Some(listed) = &mut self.listed {
+            listed.keys.insert(Arc::clone(&service));
+        }
+        let instances = instances.iter().map(|instance| (Arc::clone(&instance.id), instance.state)).collect();
+        self.known.insert(service, Known { kind, converted, instances });
+        changes
+    }
+
+    /// A service that was read is not there.
+    pub(super) fn absent(&mut self, service: &str, now: Instant) -> Vec<Change> {
+        if let Some(word) = self.words.get(service).filter(|word| word.until > now)
+            && !word.removed
+        {
+            self.want(service, now + NOT_YET_VISIBLE, None);
+            if self.known.contains_key(service) {
+                return Vec::new();
+            }
+        }
+        match self.known.remove_entry(service) {
+            Some((service, _)) => vec![Change::RemoveService { service }],
+            None => Vec::new(),
+        }
+    }
+
+    /// All services below a group were read: those that are known and were not among them are gone.
+    pub(super) fn group_read(&mut self, group: &str, found: &HashSet<Arc<str>>) -> Vec<Change> {
+        let prefix = format!("/{}/", group.trim_matches('/'));
+        let gone: Vec<Arc<str>> = self
+            .known
+            .iter()
+            .filter(|(key, known)| known.kind == Kind::App && key.starts_with(&prefix))
+            .filter(|(key, _)| !found.contains(*key))
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
+        for key in &gone {
+            self.known.remove(key);
+        }
+        gone.into_iter().map(|service| Change::RemoveService { service }).collect()
+    }
+
+    /// Puts what events said over what was read. False if the service is not to be taken at all.
+    fn overrule(&mut self, converted: &mut Converted, now: Instant) -> bool {
+        let key = Arc::clone(&converted.spec.key);
+        // A list is as old as its beginning: words since then stand against all of it.
+        let read_at = self.listed.as_ref().map_or(now, |listed| listed.began);
+        let Some(word) = self.words.get(&key).filter(|word| word.until > read_at) else { return true };
+        let until = word.until.max(now + NOT_YET_VISIBLE);
+        if word.removed {
+            self.want(&key, until, None);
+            return false;
+        }
+        let mut again = None;
+        if word.version.as_deref() > converted.spec.version.as_deref() {
+            again = Some(now + NOT_YET_VISIBLE);
+        }
+        for told in &word.instances {
+            let read = converted.instances.iter().position(|instance| *instance.id == *told.id);
+            match told.apply(read, &mut converted.instances) {
+                Agreement::Agrees => {}
+                Agreement::Overruled => again = again.or(Some(until)),
+                Agreement::Missing => again = Some(now + NOT_YET_VISIBLE),
+            }
+        }
+        converted.instances.sort_by(|a, b| a.id.cmp(&b.id));
+        if let Some(due) = again {
+            self.want(&key, due.min(until), None);
+        }
+        true
+    }
+
+    fn want(&mut self, service: &str, due: Instant, received: Option<Received>) {
+        self.reads.want(Target::Service(service.into()), due, received);
+    }
+
+    /// An event came while its service was being read: the answer may be older, so there is one more read.
+    fn crossed(&mut self, service: &Arc<str>, at: &Moment<'_>) {
+        let target = Target::Service(Arc::clone(service));
+        if self.reads.is_in_flight(&target) {
+            self.reads.want(target, at.now, None);
+        }
+    }
+
+    fn word(&mut self, service: &Arc<str>, now: Instant) -> &mut Word {
+        if self.words.len() >= WORDS_MAX {
+            self.words.retain(|_, word| word.until > now);
+            // With so many at once, only a list helps.
+            if self.words.len() >= WORDS_MAX {
+                self.words.clear();
+                self.list_wanted = true;
+            }
+        }
+        let new = || Word { until: now, removed: false, version: None, instances: Vec::new() };
+        let word = self.words.entry(Arc::clone(service)).or_insert_with(new);
+        if word.until <= now {
+            *word = new();
+        }
+        word.until = now + WORD_STANDS;
+        word
+    }
+
+    fn say(
+        &mut self,
+        service: &Arc<str>,
+        id: &Arc<str>,
+        state: InstanceState,
+        health: Option<Health>,
+        instance: Option<Arc<Instance>>,
+        at: &Moment<'_>,
+    ) {
+        let word = self.word(service, at.now);
+        if let Some(told) = word.instances.iter_mut().find(|told| told.id == *id) {
+            told.state = state;
+            told.health = health.or(told.health);
+            told.instance = instance.or(told.instance.take());
+        } else {
+            word.instances.push(InstanceWord { id: Arc::clone(id), state, health, instance });
+        }
+    }
+}
+
+enum Agreement {
+    Agrees,
+    Overruled,
+    Missing,
+}
+
+impl InstanceWord {
+    fn apply(&self, read: Option<usize>, instances: &mut Vec<Arc<Instance>>) -> Agreement {
+        let ended = self.state == InstanceState::Terminal;
+        let Some(position) = read else {
+            return match (&self.instance, self.state) {
+                (Some(instance), InstanceState::Running) => {
+                    let mut instance = Instance::clone(instance);
+                    instance.health = self.health.unwrap_or(instance.health);
+                    instances.push(Arc::new(instance));
+                    Agreement::Overruled
+                }
+                (None, InstanceState::Running) if self.health.is_none() => Agreement::Missing,
+                _ => Agreement::Agrees,
+            };
+        };
+        let read = &instances[position];
+        if ended {
+            let over = read.state != InstanceState::Terminal;
+            instances.remove(position);
+            return if over { Agreement::Overruled } else { Agreement::Agrees };
+        }
+        let state = if later(self.state, read.state) { self.state } else { read.state };
+        let health = self.health.filter(|_| read.health != Health::Unknown).unwrap_or(read.health);
+        if state == read.state && health == read.health {
+            return Agreement::Agrees;
+        }
+        instances[position] = Arc::new(Instance { state, health, ..Instance::clone(read) });
+        Agreement::Overruled
+    }
+}
+
+/// True if a task said to be in state `told` cannot have been read in state `read` afterwards.
+fn later(told: InstanceState, read: InstanceState) -> bool {
+    use InstanceState::{Killing, Running, Staging, Starting, Unreachable};
+    matches!(
+        (told, read),
+        (Killing, Staging | Starting | Running) | (Unreachable, Running) | (Running, Unreachable)
+    )
+}
+
+impl Known {
+    fn position(&self, id: &str) -> Result<usize, usize> {
+        self.instances.binary_search_by(|(known, _)| (**known).cmp(id))
+    }
+
+    /// Positions of the tasks that `id` (a task's or an instance's) means.
+    fn of_instance(&self, id: &str) -> Vec<usize> {
+        if let Ok(position) = self.position(id) {
+            return vec![position];
+        }
+        let known = self.instances.iter().enumerate();
+        known.filter(|(_, (task, _))| is_task_of(task, id)).map(|(position, _)| position).collect()
+    }
+
+    /// The instance that a status update describes, if it tells enough and the definition it runs is this.
+    fn built(&mut self, id: &str, event: &wire::Event<'_>, at: &Moment<'_>) -> Option<Arc<Instance>> {
+        let version = text(&event.version)?;
+        if self.converted.gated || !self.converted.versions.iter().any(|known| **known == *version) {
+            return None;
+        }
+        let layout: Layout = self.converted.layout.clone()?;
+        let task = wire::Task {
+            id: event.task_id.clone(),
+            host: event.host.clone(),
+            state: event.task_status.clone(),
+            started_at: event.timestamp.clone(),
+            version: event.version.clone(),
+            ports: event.ports.clone(),
+            ip_addresses: event.ip_addresses.clone(),
+            ..wire::Task::default()
+        };
+        if !layout.is_told_by(&task) {
+            return None;
+        }
+        let mut context = Context { hosts: at.hosts, names: at.names, problems: Vec::new() };
+        let before = self.converted.unsettled;
+        let built = instance(&task, &layout, &mut self.converted, &mut context);
+        self.converted.unsettled = before;
+        // A name that is not resolved yet: the read does that.
+        built.filter(|built| context.problems.is_empty() && *built.id == *id).map(Arc::new)
+    }
+}
+
+/// True if the task is (the, or a) task of the instance, in any of Marathon's forms: `<app>.<uuid>`,
+/// `<app>.instance-<uuid>._app.<n>`, `<app>.marathon-<uuid>`, `<pod>.instance-<uuid>.<container>`.
+fn is_task_of(task: &str, instance: &str) -> bool {
+    let split = instance.rsplit_once(".instance-").or_else(|| instance.rsplit_once(".marathon-"));
+    let Some((app, uuid)) = split else { return task == instance };
+    let Some(rest) = task.strip_prefix(app).and_then(|rest| rest.strip_prefix('.')) else { return false };
+    let rest = rest.strip_prefix("instance-").or_else(|| rest.strip_prefix("marathon-")).unwrap_or(rest);
+    rest.strip_prefix(uuid).is_some_and(|end| end.is_empty() || end.starts_with('.'))
+}
+
+/// The pod that an API call was about; nothing for the call that creates one, whose URI doesn't name it.
+fn pod_of(event: &wire::Event<'_>) -> Option<String> {
+    let path = text(&event.uri)?.split('?').next()?;
+    let id = path.strip_prefix("/v2/pods")?.trim_matches('/');
+    (!id.is_empty() && !id.contains("::")).then(|| format!("/{id}"))
+}

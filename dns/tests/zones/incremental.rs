@@ -1,0 +1,141 @@
+//! A zone is a function of the table's content: what changes made of it equals what is built from scratch.
+
+use std::collections::BTreeMap;
+
+use portolan_table::{Admission, Outside, Protocol, Service};
+use proptest::prelude::*;
+
+use crate::cluster::{Cluster, Task, config, query, service, text};
+
+const NAMES: [&str; 7] = ["a", "b.a", "c.b.a", "x.prod", "prod", "y.x.prod", "odd.zone"];
+const ADDRESSES: [&[&str]; 6] =
+    [&["10.0.0.1"], &["10.0.0.2"], &["10.0.0.3", "2001:db8::3"], &["2001:db8::4"], &["192.0.2.1"], &[]];
+const NODES: [&str; 3] = ["n1", "N1", "edge-1"];
+const ZONES: [&str; 2] = ["rack-1", "Rack 1"];
+const IDS: [&str; 4] = ["t1", "t2", "t3", "t4"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(usize, Vec<Member>, usize, bool),
+    Remove(usize),
+    Node(usize, usize),
+}
+
+#[derive(Debug, Clone)]
+struct Member {
+    source: u16,
+    id: usize,
+    addresses: usize,
+    node: Option<usize>,
+    zone: Option<usize>,
+    admission: Admission,
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    let admission = prop_oneof![
+        4 => Just(Admission::In),
+        1 => Just(Admission::Out(Outside::Unhealthy)),
+        1 => Just(Admission::Out(Outside::NotSelected)),
+    ];
+    (
+        0..2u16,
+        0..IDS.len(),
+        0..ADDRESSES.len(),
+        prop::option::of(0..NODES.len()),
+        prop::option::of(0..ZONES.len()),
+        admission,
+    )
+        .prop_map(|(source, id, addresses, node, zone, admission)| Member {
+            source,
+            id,
+            addresses,
+            node,
+            zone,
+            admission,
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..NAMES.len(), prop::collection::vec(member(), 0..4), 0..3usize, any::<bool>())
+            .prop_map(|(name, members, ports, second)| Step::Put(name, members, ports, second)),
+        2 => (0..NAMES.len()).prop_map(Step::Remove),
+        1 => (0..NODES.len(), 0..ADDRESSES.len()).prop_map(|(node, addresses)| Step::Node(node, addresses)),
+    ]
+}
+
+fn make(name: usize, members: &[Member], ports: usize, second: bool) -> Service {
+    let mut maker = service(NAMES[name]).defined_by(0, &[]);
+    if second {
+        maker = maker.defined_by(1, &[("team", "x")]);
+    }
+    for port in 0..ports {
+        maker = maker.port(["http", "dns"][port], [Protocol::Tcp, Protocol::Udp][port], 80);
+    }
+    for member in members {
+        maker = maker.member(Task {
+            source: member.source,
+            id: IDS[member.id],
+            addresses: ADDRESSES[member.addresses],
+            node: member.node.map(|node| NODES[node]),
+            zone: member.zone.map(|zone| ZONES[zone]),
+            admission: member.admission,
+            weight: 1,
+        });
+    }
+    maker.done()
+}
+
+fn everything(cluster: &Cluster) -> BTreeMap<String, String> {
+    let names = cluster.zones(|zones| {
+        let zone = &zones.zones()[0];
+        let reverse = zone.reverse_addresses().into_iter().map(portolan_dns::wire::reverse_name);
+        let reverse = reverse.map(|name| portolan_dns::wire::name_to_text(&name));
+        zone.owner_names().into_iter().chain(reverse).collect::<Vec<_>>()
+    });
+    let mut all = BTreeMap::new();
+    for name in names {
+        for rtype in ["A", "AAAA", "SRV", "TXT", "PTR", "SOA"] {
+            let packet = query(&name, rtype, Some(1232));
+            let reply = cluster.reply(&packet, 0).map_or("not ours".to_owned(), |reply| text(&reply));
+            assert!(!reply.starts_with("NXDOMAIN"), "{name} is listed and does not exist");
+            all.insert(format!("{name} {rtype}"), reply);
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn changes_add_up_to_what_is_built_from_scratch(steps in prop::collection::vec(step(), 1..14)) {
+        let mut changed = Cluster::new(&config());
+        let mut services = BTreeMap::new();
+        let mut nodes = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Put(name, members, ports, second) => {
+                    let service = make(name, &members, ports, second);
+                    services.insert(name, service.clone());
+                    changed.put(vec![service]);
+                }
+                Step::Remove(name) => {
+                    services.remove(&name);
+                    changed.remove(NAMES[name]);
+                }
+                Step::Node(node, addresses) => {
+                    nodes.insert(NODES[node], ADDRESSES[addresses]);
+                    changed.node(NODES[node], ADDRESSES[addresses]);
+                }
+            }
+        }
+        let mut scratch = Cluster::new(&config());
+        for (name, addresses) in nodes {
+            scratch.node(name, addresses);
+        }
+        scratch.put(services.into_values().rev().collect());
+        prop_assert_eq!(everything(&changed), everything(&scratch));
+        let problems = |cluster: &Cluster| cluster.zones(|zones| zones.problems().to_vec());
+        prop_assert_eq!(problems(&changed), problems(&scratch));
+    }
+}

@@ -1,5 +1,7 @@
 //! Answers of the fast path allocate nothing: counted by the allocator of this test binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "zones/cluster.rs"]
 #[allow(dead_code, reason = "shared with the other test binary, which uses all of it")]
 mod cluster;
@@ -58,8 +60,7 @@ fn turn(zones: &portolan_dns::Zones, packet: &[u8], rotation: u32, out: &mut [u8
         Request::Ignore => 0,
         Request::Malformed(rcode) => error_reply(packet, rcode, out),
         Request::Question(query) => {
-            let terms =
-                Terms { size_max: query.udp_limit(1232), udp_size: 1232, recursion_available: false };
+            let terms = Terms { size_max: query.udp_limit(1232), udp_size: 1232, recursion_available: false };
             match answer(zones, &query, &terms, rotation, out) {
                 Outcome::Reply(written) => written.len,
                 Outcome::NotOurs => 0,

@@ -106,7 +106,7 @@ fn everything(cluster: &Cluster) -> BTreeMap<String, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn changes_add_up_to_what_is_built_from_scratch(steps in prop::collection::vec(step(), 1..14)) {
         let mut changed = Cluster::new(&config());

@@ -4,8 +4,9 @@ use core::cell::Cell;
 
 /// Seconds that count.
 const SPAN: usize = 10;
-/// Retries that are always allowed in one second, so that a service with few requests can retry at all.
-const RETRIES_MIN: u32 = 3;
+/// Retries that are always allowed in one second, so that a service with few requests can retry at all, and an
+/// endpoint that refuses is ejected before its refusals are seen.
+const RETRIES_MIN: u32 = 10;
 
 /// Requests and retries of one upstream, by second. Of one worker.
 #[derive(Debug, Default)]
@@ -59,11 +60,11 @@ mod tests {
     #[test]
     fn retries_are_a_share_of_the_last_ten_seconds() {
         let budget = Budget::default();
-        for _ in 0..100 {
+        for _ in 0..200 {
             budget.request(1_000);
         }
         let allowed = (0..100).filter(|_| budget.retry(0.2, 2_000)).count();
-        assert_eq!(allowed, 20);
+        assert_eq!(allowed, 40);
         assert_eq!((0..100).filter(|_| budget.retry(0.2, 3_000)).count(), RETRIES_MIN as usize, "the least");
         // The requests are forgotten after ten seconds, and so are the retries.
         assert_eq!((0..100).filter(|_| budget.retry(0.2, 20_000)).count(), RETRIES_MIN as usize);

@@ -216,7 +216,11 @@ impl Upstream {
                 };
                 if lighter(load(first), load(second)) { first } else { second }
             }
+            // A retry leaves the walk alone: taking a step of it, retries away from one bad endpoint of two would
+            // bring every request to that one first.
+            (_, Some(PortTable::Weights(weights))) if !wish.tried.is_empty() => weights.at(fastrand::u64(..)),
             (_, Some(PortTable::Weights(weights))) => self.cursor.next_weighted(weights),
+            _ if !wish.tried.is_empty() => below(fastrand::u64(..), live.len()),
             _ => self.cursor.next(live.len()),
         }
     }

@@ -212,11 +212,27 @@ fn a_retry_goes_elsewhere() {
 }
 
 #[test]
+fn retries_do_not_bring_every_request_to_the_bad_endpoint() {
+    let bench =
+        Bench::new(UpstreamConfig { ejection: None, ..UpstreamConfig::default() }, &fixture::endpoints(2));
+    let mut failed = 0;
+    for request in 0..100 {
+        let now = bench.at(f64::from(request));
+        let mut attempts = bench.begin(0, now);
+        if bench.again(&mut attempts, now).unwrap().slot.index == 0 {
+            failed += 1;
+            assert_eq!(bench.again(&mut attempts, now).unwrap().slot.index, 1);
+        }
+    }
+    assert_eq!(failed, 50);
+}
+
+#[test]
 fn retries_stay_within_the_budget() {
     let bench = Bench::new(policy(Balance::RoundRobin), &fixture::endpoints(3));
     let mut allowed = 0;
-    for request in 0..1_000 {
-        let now = bench.at(f64::from(request) / 1_000.0);
+    let now = bench.at(0.5);
+    for _ in 0..1_000 {
         let mut attempts = bench.begin(0, now);
         bench.again(&mut attempts, now).unwrap().failed(now);
         match bench.again(&mut attempts, now) {

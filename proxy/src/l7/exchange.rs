@@ -86,6 +86,8 @@ pub(super) struct Exchange<'c> {
     reply: Buffer,
     reply_end: HeadEnd,
     interims: u32,
+    /// The head of the response was written by itself.
+    has_led: bool,
     /// What the limit that runs is for.
     phase: Phase,
     drain_round: u32,
@@ -120,6 +122,7 @@ impl<'c> Exchange<'c> {
             reply: Buffer::default(),
             reply_end: HeadEnd::default(),
             interims: 0,
+            has_led: false,
             phase: Phase::RequestWrite,
             drain_round,
             attempts: plan.attempts,
@@ -167,6 +170,7 @@ impl<'c> Exchange<'c> {
                     self.connection.worker.cells.retries.add(1);
                     failure = Some(refusal);
                     self.sent = 0;
+                    self.is_sent = false;
                     self.is_rejected = false;
                     self.reply.discard(&self.connection.worker.stock);
                     self.reply_end = HeadEnd::default();
@@ -464,9 +468,20 @@ impl<'c> Exchange<'c> {
             Err(PumpError::Write(_)) => Ending::Done,
             Err(_) => {
                 upstream.picked.failed(Instant::now());
-                Ending::Reset
+                drop(upstream);
+                self.break_off(&download, response.framing, must_decode).await
             }
         }
+    }
+
+    /// The response broke. The client must not take what it has for all of it.
+    async fn break_off(&mut self, download: &Pump, framing: Framing, is_decoded: bool) -> Ending {
+        if download.moved() == 0 && !self.has_led {
+            return self.answer(refusal::UPSTREAM_MALFORMED).await;
+        }
+        // Where the framing shows that something is missing, an end will do, and what is there arrives. Where the
+        // end of the connection would be the end of the content, it has to be a reset.
+        if framing == Framing::UntilClose || is_decoded { Ending::Reset } else { Ending::Done }
     }
 
     /// Makes the response's head what the client is to get, in front of the content that came with it.
@@ -486,6 +501,7 @@ impl<'c> Exchange<'c> {
             download.lead(head.len());
         } else {
             self.reply.consume(response.head_length);
+            self.has_led = true;
             self.connection.write_all(&head).await?;
         }
         self.connection.worker.stock.put_head(head);

@@ -23,6 +23,8 @@ pub(crate) struct HeadEnd {
     line: usize,
     /// Lines that ended.
     lines: usize,
+    /// Octets of the start line.
+    start_line: usize,
 }
 
 /// A line that ends in LF without CR: two parsers may disagree on it, so nobody gets to read it.
@@ -42,11 +44,19 @@ impl HeadEnd {
             if at == self.line + 1 {
                 return Ok(Some(at + 1));
             }
+            if self.lines == 0 {
+                self.start_line = at + 1;
+            }
             self.line = at + 1;
             self.lines += 1;
         }
         self.seen = bytes.len();
         Ok(None)
+    }
+
+    /// Octets of the start line, as far as it has come.
+    pub(crate) fn start_line(&self) -> usize {
+        if self.lines == 0 { self.seen } else { self.start_line }
     }
 
     /// Complete lines so far, the start line included.

@@ -120,7 +120,8 @@ pub(crate) fn judge<'b, 's>(
 
 fn check_size(length: usize, end: &HeadEnd, limits: &Limits) -> Result<(), Refusal> {
     if length > limits.request_head_max {
-        return Err(if end.lines() == 0 { refusal::TARGET_TOO_LONG } else { refusal::HEAD_TOO_LARGE });
+        let is_line = end.start_line() > limits.request_head_max;
+        return Err(if is_line { refusal::TARGET_TOO_LONG } else { refusal::HEAD_TOO_LARGE });
     }
     if end.lines() > limits.request_headers_max + 1 {
         return Err(refusal::TOO_MANY_FIELDS);

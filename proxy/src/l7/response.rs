@@ -121,8 +121,9 @@ fn judge_parsed(
 
 /// Writes the head as the client gets it into `out`. False, and nothing written, if it can go as it is.
 pub(crate) fn rewrite(head: &[u8], facts: &ResponseFacts, downstream: Downstream, out: &mut Vec<u8>) -> bool {
-    let says_default = downstream.keep_alive != downstream.is_http10;
-    if !facts.needs_rewrite && (says_default || facts.is_interim()) {
+    // Our version is 1.1 whatever the client's: an end must be said, and to an old client also that there is none.
+    let is_default = downstream.keep_alive && !downstream.is_http10;
+    if !facts.needs_rewrite && (is_default || facts.is_interim()) {
         return false;
     }
     let written = with_parsed(head, |parsed| {
@@ -173,9 +174,9 @@ fn push_head(
         }
     } else if !facts.is_interim() {
         match (downstream.keep_alive, downstream.is_http10) {
-            (false, false) => out.extend_from_slice(b"Connection: close\r\n"),
+            (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
             (true, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            _ => {}
+            (true, false) => {}
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -286,7 +287,7 @@ mod tests {
         let to = |keep_alive| Downstream { is_http10: true, keep_alive };
         assert_eq!(
             passed_on("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: 1\r\n\r\n", &request, to(false)),
-            "HTTP/1.1 200 OK\r\nA: 1\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\n"
         );
         assert_eq!(
             passed_on("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", &request, to(true)),

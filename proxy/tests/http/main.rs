@@ -3,7 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-#[expect(dead_code, reason = "the tests that use the rest are on their way")]
 mod harness;
 
+mod broken;
+mod drain;
 mod forwarding;
+mod limits;
+mod retries;
+mod rfc9110;
+mod rfc9112;

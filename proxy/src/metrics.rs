@@ -27,7 +27,7 @@ const FAULTS: [&str; 3] = ["downstream", "upstream", "us"];
 type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
 
 /// Every metric of listeners and of HTTP.
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 11] = [
     (
         "portolan_proxy_requests_total",
         "Requests, by listener and class of the status sent.",
@@ -60,7 +60,6 @@ const FAMILIES: [Family; 12] = [
         &["fault"],
         MetricType::COUNTER,
     ),
-    ("portolan_proxy_retries_total", "Attempts after the first.", &[], MetricType::COUNTER),
     (
         "portolan_proxy_upstream_connects_total",
         "Connections opened to endpoints, failed ones included.",
@@ -107,7 +106,6 @@ impl Cell {
 #[repr(align(128))]
 pub(crate) struct WorkerCells {
     faults: [Cell; 3],
-    pub(crate) retries: Cell,
     pub(crate) connects: Cell,
     pub(crate) reuses: Cell,
     idle: Cell,
@@ -223,7 +221,6 @@ struct Summed {
 #[derive(Default)]
 struct Sums {
     faults: [u64; 3],
-    retries: u64,
     connects: u64,
     reuses: u64,
     idle: u64,
@@ -247,7 +244,6 @@ impl Sums {
         let mut sums = Self::default();
         for worker in metrics.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             add_all(&mut sums.faults, &worker.faults);
-            sums.retries += worker.retries.get();
             sums.connects += worker.connects.get();
             sums.reuses += worker.reuses.get();
             sums.idle += worker.idle.get();
@@ -285,7 +281,6 @@ impl Sums {
                 .zip(self.faults)
                 .map(|(fault, count)| counter(&[("fault", fault)], count))
                 .collect(),
-            "portolan_proxy_retries_total" => vec![counter(&[], self.retries)],
             "portolan_proxy_upstream_connects_total" => vec![counter(&[], self.connects)],
             "portolan_proxy_upstream_reuses_total" => vec![counter(&[], self.reuses)],
             "portolan_proxy_upstream_idle" => vec![gauge(&[], self.idle)],
@@ -390,7 +385,7 @@ mod tests {
             listener.accepted(3);
             listener.request(200, Duration::from_millis(2));
             listener.request(499, Duration::from_secs(100));
-            worker.retries.add(2);
+            worker.connects.add(2);
         }
         let families = registry.gather();
         assert_eq!(families.len(), FAMILIES.len());
@@ -404,7 +399,7 @@ mod tests {
             "portolan_proxy_request_seconds_bucket{listener=\"web\",le=\"+Inf\"} 4",
             "portolan_proxy_request_seconds_count{listener=\"web\"} 4",
             "portolan_proxy_connections{listener=\"web\"} 6",
-            "portolan_proxy_retries_total 4",
+            "portolan_proxy_upstream_connects_total 4",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

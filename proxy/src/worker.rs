@@ -45,10 +45,12 @@ impl Proxy {
         key: ViewKey<Routes>,
         registry: &prometheus::Registry,
     ) -> Arc<Self> {
+        let board = Board::new(WORKERS_MAX);
+        board.register(registry).expect("a registry gets the proxy's metrics once");
         Arc::new(Self {
             table,
             routes: key,
-            board: Board::new(WORKERS_MAX),
+            board,
             metrics: Metrics::register(registry),
             config: Mutex::new(Arc::new(config)),
             config_version: AtomicU64::new(0),

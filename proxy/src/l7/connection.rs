@@ -8,7 +8,7 @@
 //! ```
 
 use core::cell::Cell;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::future::poll_fn;
@@ -27,6 +27,7 @@ use super::exchange::{Ending, Exchange, Upgraded};
 use super::head::{HeadEnd, slots};
 use super::refusal::{self, Refusal};
 use super::request::{ClientFacts, RequestFacts, RequestHead, Verdict, judge};
+use crate::balance::hash_key;
 use crate::config::{HashKey, Network};
 use crate::l4;
 use crate::metrics::ListenerCells;
@@ -249,7 +250,7 @@ impl Connection {
                 .worker
                 .upstreams
                 .begin(route, |key| self.hash_key(key, request), started)
-                .map_err(|_| refusal::NO_ENDPOINT),
+                .map_err(refusal::nobody),
         };
         Plan { facts: request.facts, out, attempts, started }
     }
@@ -257,17 +258,14 @@ impl Connection {
     /// What consistent hashing goes by: the same on every worker and node.
     fn hash_key(&self, key: &HashKey, request: &RequestHead<'_, '_>) -> u64 {
         match key {
-            HashKey::ClientAddress => {
-                let octets = match self.peer.ip().to_canonical() {
-                    core::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                    core::net::IpAddr::V6(address) => address.octets(),
-                };
-                portolan_table::index_hash(&octets)
-            }
-            HashKey::Path => portolan_table::index_hash(request.path().as_bytes()),
+            HashKey::ClientAddress => match self.peer.ip().to_canonical() {
+                IpAddr::V4(address) => hash_key(&address.octets()),
+                IpAddr::V6(address) => hash_key(&address.octets()),
+            },
+            HashKey::Path => hash_key(request.path().as_bytes()),
             HashKey::Header(name) => {
                 let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-                portolan_table::index_hash(field.map_or(b"", |field| field.value))
+                hash_key(field.map_or(b"", |field| field.value))
             }
         }
     }
@@ -364,8 +362,7 @@ impl Connection {
 }
 
 /// True if `address` lies in `network`.
-pub(super) fn contains(network: &Network, address: core::net::IpAddr) -> bool {
-    use core::net::IpAddr;
+pub(super) fn contains(network: &Network, address: IpAddr) -> bool {
     let (a, b, bits) = match (network.address, address) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(u32::from(a)), u128::from(u32::from(b)), 32),
         (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a), u128::from(b), 128),

@@ -167,7 +167,6 @@ impl<'c> Exchange<'c> {
             let picked = self.pick(failure)?;
             match self.attempt(picked).await {
                 Err(Stop::Retry(refusal)) => {
-                    self.connection.worker.cells.retries.add(1);
                     failure = Some(refusal);
                     self.sent = 0;
                     self.is_sent = false;
@@ -188,7 +187,7 @@ impl<'c> Exchange<'c> {
         let routes = snapshot.view(worker.routes);
         attempts
             .pick(&snapshot, routes, now)
-            .map_err(|_| Stop::Refuse(failure.unwrap_or(refusal::NO_ENDPOINT)))
+            .map_err(|nobody| Stop::Refuse(failure.unwrap_or(refusal::nobody(nobody))))
     }
 
     /// Sends the request to one endpoint and reads the head of its response.

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::head::push_number;
+use crate::upstream;
 
 /// A request answered by the proxy itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +80,24 @@ fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("Refused")
 }
 
+/// No endpoint gets the request.
+pub(crate) const fn nobody(why: upstream::Refusal) -> Refusal {
+    Refusal::unserved(
+        503,
+        match why {
+            upstream::Refusal::NoTarget => "every target of the route has weight 0",
+            upstream::Refusal::NoService => "the route's service does not exist",
+            upstream::Refusal::NoPort => "the route's service has no such port",
+            upstream::Refusal::NoEndpoint => "no endpoint of the service may get traffic",
+            upstream::Refusal::Saturated => "every endpoint of the service has as many requests as it may",
+            upstream::Refusal::AttemptsSpent | upstream::Refusal::BudgetSpent => {
+                "no further attempt is allowed"
+            }
+        },
+    )
+}
+
 pub(crate) const NO_ROUTE: Refusal = Refusal::unserved(404, "no route for this host and path");
-pub(crate) const NO_ENDPOINT: Refusal =
-    Refusal::unserved(503, "no endpoint of the service can take the request");
 pub(crate) const OVERLOADED: Refusal =
     Refusal { status: 503, text: "too many connections to this listener", fault: Fault::Us, close: true };
 pub(crate) const CONNECT_FAILED: Refusal =

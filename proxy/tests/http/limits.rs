@@ -226,14 +226,14 @@ fn large_bodies_pass_both_ways_in_little_memory() {
     let sending = std::thread::spawn(move || {
         use std::io::Write;
         write!(sender, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").unwrap();
-        let block: Vec<u8> = (0..65536_u32).map(|at| (at * 31 >> 3) as u8).collect();
+        let block: Vec<u8> = (0..65536_u32).map(|at| ((at * 31) >> 3) as u8).collect();
         for _ in 0..SIZE / block.len() {
             sender.write_all(&block).unwrap();
         }
     });
     let head = client.head();
     assert_eq!(field(&head, "content-length"), Some(SIZE.to_string().as_str()));
-    let (mut got, block) = (0, (0..65536_u32).map(|at| (at * 31 >> 3) as u8).collect::<Vec<_>>());
+    let (mut got, block) = (0, (0..65536_u32).map(|at| ((at * 31) >> 3) as u8).collect::<Vec<_>>());
     while got < SIZE {
         let octets = client.exactly(65536);
         assert!(octets == block, "the block at {got} differs");

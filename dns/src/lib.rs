@@ -15,8 +15,10 @@ mod config;
 pub mod fast;
 pub mod forward;
 pub mod metrics;
+pub mod server;
 pub mod wire;
 pub mod zone;
 
 pub use config::*;
+pub use server::{Server, Sockets, bind, serve};
 pub use zone::{ZoneBuilder, ZoneMetrics, Zones};

@@ -87,15 +87,19 @@ impl UdpPort {
     /// # Errors
     /// When the kernel refuses it.
     pub async fn send(&self, reply: &[u8], peer: &Peer) -> io::Result<()> {
-        self.socket
-            .async_io(Interest::WRITABLE, || {
-                if self.is_ipv4() {
-                    self.send_now::<SockaddrIn>(reply, peer)
-                } else {
-                    self.send_now::<SockaddrIn6>(reply, peer)
-                }
-            })
-            .await
+        self.socket.async_io(Interest::WRITABLE, || self.try_send(reply, peer)).await
+    }
+
+    /// The same without waiting: a full buffer is an error of kind `WouldBlock`.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn try_send(&self, reply: &[u8], peer: &Peer) -> io::Result<()> {
+        if self.is_ipv4() {
+            self.send_now::<SockaddrIn>(reply, peer)
+        } else {
+            self.send_now::<SockaddrIn6>(reply, peer)
+        }
     }
 
     fn send_now<F: Family>(&self, reply: &[u8], peer: &Peer) -> io::Result<()> {

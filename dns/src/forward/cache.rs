@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn key(text: &str) -> Key {
-        Question::new(&name(text), 1, false, false).key()
+        Question::new(&crate::wire::text_to_name(text).unwrap(), 1, false, false).key()
     }
 
     fn answer(ttls: &[u32]) -> Message {

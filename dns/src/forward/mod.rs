@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use hickory_proto::op::Message;
 use prometheus::Registry;
 use tokio::sync::watch;
@@ -63,9 +64,30 @@ pub enum Forwarded {
     Failed,
 }
 
+/// Who may use the forwarder: nobody if there is no resolver.
+#[derive(Debug, Default)]
+pub struct Access {
+    networks: Box<[Network]>,
+}
+
+impl Access {
+    /// True if somebody may.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.networks.is_empty()
+    }
+
+    /// True if this client may.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        is_in(&self.networks, client)
+    }
+}
+
 /// Asks resolvers for clients. Shared by all workers.
 #[derive(Debug)]
 pub struct Forwarder {
+    access: Arc<ArcSwap<Access>>,
     state: Mutex<State>,
     seats: AtomicUsize,
     tasks: TaskTracker,
@@ -77,7 +99,6 @@ struct State {
     configured: Vec<SocketAddr>,
     own: Vec<SocketAddr>,
     resolvers: Vec<Resolver>,
-    networks: Arc<[Network]>,
     timeout: Duration,
     in_flight_max: usize,
     cache: Cache,
@@ -91,6 +112,7 @@ impl Forwarder {
     /// If the registry already has the forwarder's metrics.
     pub fn new(config: &Config, registry: &Registry) -> prometheus::Result<Arc<Self>> {
         let forwarder = Self {
+            access: Arc::default(),
             state: Mutex::default(),
             seats: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
@@ -104,13 +126,21 @@ impl Forwarder {
     /// Takes over resolvers, networks and limits. What is known of resolvers that stay is kept.
     pub fn reconfigure(&self, config: &Config) {
         let mut state = self.lock();
-        state.networks = config.allow_forward.as_slice().into();
+        let networks =
+            if config.forward.is_empty() { Box::default() } else { config.allow_forward.as_slice().into() };
+        self.access.store(Arc::new(Access { networks }));
         state.timeout = config.forward_timeout;
         state.in_flight_max = config.forward_in_flight_max;
         state.cache.resize(config.forward_cache_entries);
         state.configured.clone_from(&config.forward);
         state.own.extend(config.listen.iter().filter(|address| address.port() != 0));
         self.choose_resolvers(&mut state);
+    }
+
+    /// Who may use it, now and after each reconfiguration: for workers that ask with every query.
+    #[must_use]
+    pub fn access(&self) -> Arc<ArcSwap<Access>> {
+        Arc::clone(&self.access)
     }
 
     /// Tells that we listen here ourselves: never a resolver to ask.
@@ -163,8 +193,7 @@ impl Forwarder {
     }
 
     fn may_ask(&self, question: &Question, client: IpAddr) -> bool {
-        let state = self.lock();
-        !state.resolvers.is_empty() && !question.is_meta() && is_in(&state.networks, client)
+        !question.is_meta() && self.access.load().allows(client) && !self.lock().resolvers.is_empty()
     }
 
     fn take_seat(&self) -> Option<Seat<'_>> {

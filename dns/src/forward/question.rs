@@ -1,10 +1,8 @@
 //! What is asked, how it goes out to a resolver, and whether a packet that comes back answers it. No I/O.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
-use hickory_proto::rr::Name;
-
-use super::Network;
+use crate::config::Network;
 
 /// Longest trail of loop tokens carried along: one Portolan adds one, so a longer chain of forwarders is
 /// taken for a loop.
@@ -53,17 +51,10 @@ impl Key {
 }
 
 impl Question {
-    /// A question for `name`, with the flags of the client's query.
+    /// A question for `name` (in wire form, root label included), with the flags of the client's query.
     #[must_use]
-    pub fn new(name: &Name, record_type: u16, dnssec_ok: bool, checking_disabled: bool) -> Self {
-        let mut wire = Vec::with_capacity(name.len() + 1);
-        for label in name.iter() {
-            // A label is at most 63 octets long (RFC 1035 §2.3.4), as the decoder made sure.
-            wire.push(label.len() as u8);
-            wire.extend_from_slice(label);
-        }
-        wire.push(0);
-        Self { name: wire.into(), record_type, dnssec_ok, checking_disabled, trail: Vec::new() }
+    pub fn new(name: &[u8], record_type: u16, dnssec_ok: bool, checking_disabled: bool) -> Self {
+        Self { name: name.into(), record_type, dnssec_ok, checking_disabled, trail: Vec::new() }
     }
 
     /// Takes over the loop tokens from the query's EDNS option 65313, if it has any. Malformed ones count
@@ -233,9 +224,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::text_to_name;
 
     fn question(name: &str) -> Question {
-        Question::new(&Name::from_ascii(name).unwrap(), 1, false, false)
+        Question::new(&text_to_name(name).unwrap(), 1, false, false)
     }
 
     fn answer_to(outgoing: &Outgoing) -> Vec<u8> {

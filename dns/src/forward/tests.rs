@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::wire::text_to_name;
 
 const MS: Duration = Duration::from_millis(1);
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -155,7 +156,7 @@ fn forwarder(config: &Config) -> Arc<Forwarder> {
 }
 
 fn question(name: &str) -> Question {
-    Question::new(&Name::from_ascii(name).unwrap(), 1, false, false)
+    Question::new(&text_to_name(name).unwrap(), 1, false, false)
 }
 
 async fn addresses(forwarder: &Arc<Forwarder>, name: &str) -> Vec<String> {
@@ -434,7 +435,7 @@ async fn only_the_allowed_may_ask_and_only_record_sets() {
     let stranger = "203.0.113.5".parse().unwrap();
     assert!(matches!(forwarder.resolve(&question("a.example."), stranger).await, Forwarded::Refused));
     for meta in [41, 249, 251, 252] {
-        let question = Question::new(&Name::from_ascii("a.example.").unwrap(), meta, false, false);
+        let question = Question::new(&text_to_name("a.example.").unwrap(), meta, false, false);
         assert!(matches!(forwarder.resolve(&question, CLIENT).await, Forwarded::Refused), "type {meta}");
     }
     assert!(fake.got().is_empty());
@@ -467,8 +468,11 @@ async fn loops_back(keep_spelling: bool) {
         async move { addresses(&forwarder, "a-long-enough.example.").await }
     });
     let came = back.recv().await.unwrap();
-    let name = came.queries[0].name.clone();
-    let mut again = Question::new(&if keep_spelling { name } else { name.to_lowercase() }, 1, false, false);
+    let mut name = text_to_name(&came.queries[0].name.to_ascii()).unwrap();
+    if !keep_spelling {
+        name.make_ascii_lowercase();
+    }
+    let mut again = Question::new(&name, 1, false, false);
     if !keep_spelling {
         let edns = came.edns.as_ref().unwrap();
         let Some(hickory_proto::rr::rdata::opt::EdnsOption::Unknown(_, trail)) =
@@ -498,7 +502,7 @@ async fn our_own_token_coming_back_is_a_loop() {
 async fn flags_for_dnssec_are_handed_on_and_kept_apart() {
     let fake = Fake::new(good).await;
     let forwarder = forwarder(&config(&[&fake]));
-    let name = Name::from_ascii("a.example.").unwrap();
+    let name = text_to_name("a.example.").unwrap();
     for (dnssec_ok, checking_disabled) in [(false, false), (true, false), (true, true)] {
         let question = Question::new(&name, 1, dnssec_ok, checking_disabled);
         assert!(matches!(forwarder.resolve(&question, CLIENT).await, Forwarded::Answer(_)));

@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 
 /// What goes wrong, once, with the next request whose target begins with the given text.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "used by the tests of faults")]
 pub(super) enum Fault {
     /// This answer in place of the right one: status, further header lines, body.
     Answer(u16, String, Vec<u8>),
@@ -95,7 +94,6 @@ impl Fake {
     }
 
     /// Ends all streams in an orderly way.
-    #[expect(dead_code, reason = "used by the tests of faults")]
     pub(super) fn end_streams(&self) {
         self.script().streams.clear();
     }

@@ -1,6 +1,9 @@
 //! The source against a scripted Marathon on loopback, and conversion against tables.
 
+mod conformance;
+mod conversion;
 mod fake;
+mod faults;
 mod follow;
 mod harness;
 

@@ -13,10 +13,13 @@
 //! What it does not do: offers, resources, constraints, volumes. Tasks fit everywhere.
 
 mod api;
+mod backend;
 pub mod cluster;
+pub mod command;
 mod control;
 mod fault;
 mod hub;
+pub mod scenario;
 mod server;
 mod stats;
 mod world;
@@ -26,12 +29,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use backend::BACKEND_LABEL;
+use backend::BackendLauncher;
 pub use cluster::{ChangeError, ClusterConfig, Timing};
 pub use control::Control;
 pub use fault::{Fault, Leader, Scope, Stream};
+pub use scenario::{Scenario, Step};
 pub use stats::Asked;
 use world::World;
 
@@ -48,6 +55,10 @@ pub struct SimConfig {
     pub pods: Vec<Map<String, Value>>,
     /// User name and password that every API request must carry.
     pub credentials: Option<(String, String)>,
+    /// Whether tasks are real small servers. Agents must then have loopback addresses.
+    pub backends: bool,
+    /// What happens when.
+    pub steps: Vec<Step>,
     /// Period of the event stream's keep-alive.
     pub heartbeat: core::time::Duration,
     /// The version told by `/v2/info`.
@@ -62,6 +73,8 @@ impl Default for SimConfig {
             apps: Vec::new(),
             pods: Vec::new(),
             credentials: None,
+            backends: false,
+            steps: Vec::new(),
             heartbeat: core::time::Duration::from_secs(10),
             version: "1.10.26".to_owned(),
         }
@@ -97,11 +110,14 @@ pub async fn start(config: SimConfig) -> Result<Sim, StartError> {
     let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let launcher = Box::new(cluster::PaperLauncher::default());
+    let launcher: Box<dyn cluster::Launcher> = match config.backends {
+        true => Box::new(BackendLauncher::new(Handle::current(), tasks.clone(), stop.clone())),
+        false => Box::<cluster::PaperLauncher>::default(),
+    };
     let world = World::new(&config, address, launcher)?;
     tasks.spawn(world::drive(Arc::clone(&world), stop.clone()));
     tasks.spawn(server::serve(Arc::clone(&world), listener, tasks.clone(), stop.clone()));
-    tasks.close();
+    tasks.spawn(world::follow(Arc::clone(&world), config.steps, stop.clone()));
     Ok(Sim { address, world, tasks, stop })
 }
 
@@ -127,6 +143,7 @@ impl Sim {
     /// Ends everything: listeners, streams, backends. Returns when nothing is left.
     pub async fn shutdown(self) {
         self.stop.cancel();
+        self.tasks.close();
         self.tasks.wait().await;
     }
 }
@@ -134,6 +151,16 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Asks for as many file descriptors as the system allows: every backend holds at least one.
+pub(crate) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
     }
 }
 

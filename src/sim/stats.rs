@@ -40,7 +40,6 @@ const KINDS: [(Asked, &str); 8] = [
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     asked: [AtomicU64; KINDS.len()],
-    pub(crate) bytes: AtomicU64,
     pub(crate) emitted: AtomicU64,
 }
 
@@ -54,10 +53,7 @@ impl Stats {
     }
 
     pub(crate) fn reset(&self) {
-        self.asked
-            .iter()
-            .chain([&self.bytes, &self.emitted])
-            .for_each(|cell| cell.store(0, Ordering::Relaxed));
+        self.asked.iter().chain([&self.emitted]).for_each(|cell| cell.store(0, Ordering::Relaxed));
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -65,7 +61,6 @@ impl Stats {
             KINDS.iter().map(|(kind, name)| ((*name).to_owned(), json!(self.asked(*kind)))).collect();
         json!({
             "requests": asked,
-            "bytes": self.bytes.load(Ordering::Relaxed),
             "events": self.emitted.load(Ordering::Relaxed),
         })
     }

@@ -416,3 +416,108 @@ async fn the_rate_makes_changes_and_the_cluster_recovers() {
     wait("recovered", || is_settled(&control)).await;
     sim.shutdown().await;
 }
+
+/// A simulation of one app with real backends, whose staging lasts until told otherwise.
+async fn with_backends(network: &str, labels: Value) -> Sim {
+    let timing = Timing { staging: 300, starting: 5, healthy: 10, ready: 5, grace: 200, backoff: 20 };
+    let cluster =
+        ClusterConfig { timing, agents_from: Ipv4Addr::new(127, 1, 0, 1), ..ClusterConfig::default() };
+    let mut app = json!({"id": "/app", "cmd": "x", "instances": 1, "networks": [{"mode": network}], "labels": labels,
+        "healthChecks": [{"protocol": "MESOS_HTTP"}]});
+    if network != "host" {
+        app["container"] = json!({"portMappings": [{"containerPort": 18_080}]});
+    }
+    start(SimConfig { cluster, apps: vec![object(app)], backends: true, ..SimConfig::default() })
+        .await
+        .unwrap()
+}
+
+fn place_of(task: &cluster::Task) -> (String, u16) {
+    match (task.ports.first(), task.address) {
+        (Some(port), _) => (task.agent.host.clone(), *port),
+        (None, Some(address)) => (address.to_string(), 18_080),
+        (None, None) => panic!("a task without any address"),
+    }
+}
+
+/// Sends a request and reads until the end of the answer's connection.
+async fn get(place: &(String, u16), path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((place.0.as_str(), place.1)).await?;
+    stream.write_all(text("GET", path, "").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backends_live_and_die_with_their_tasks() {
+    for network in ["host", "container/bridge", "container"] {
+        let sim = with_backends(network, json!({})).await;
+        let control = sim.control();
+        let task = control.app("/app").unwrap().tasks[0].clone();
+        let place = place_of(&task);
+        let answer = get(&place, "/any").await.unwrap();
+        assert!(answer.contains(&format!("\"task\":\"{}\"", task.id)), "{answer}");
+        assert!(get(&place, "/health").await.unwrap().starts_with("HTTP/1.1 200 "));
+        assert!(control.set_health(&task.id, false));
+        assert!(get(&place, "/health").await.unwrap().starts_with("HTTP/1.1 503 "));
+        assert!(control.set_health(&task.id, true));
+        assert_eq!(get(&place, "/bytes?n=100000").await.unwrap().matches('\0').count(), 100_000);
+
+        // Told to stop, it serves on through the grace, and what is open then is finished.
+        assert!(control.kill(&task.id).is_some());
+        assert!(get(&place, "/").await.unwrap().starts_with("HTTP/1.1 200 "), "within the grace");
+        let mut owner = tokio::task::JoinSet::new();
+        owner.spawn({
+            let place = place.clone();
+            async move { get(&place, "/slow?ms=600").await }
+        });
+        wait("gone", || control.with(|cluster| cluster.task(&task.id)).is_none()).await;
+        // Its successor refuses until it runs.
+        wait("successor", || !control.app("/app").unwrap().tasks.is_empty()).await;
+        let next = control.app("/app").unwrap().tasks[0].clone();
+        assert_eq!(next.state, State::Staging);
+        assert!(get(&place_of(&next), "/").await.is_err(), "bound, but not listening yet");
+        let open = owner.join_next().await.unwrap().unwrap();
+        assert!(open.unwrap().starts_with("HTTP/1.1 200 "), "an open request finishes");
+        wait_refused(&place).await;
+
+        wait("running", || is_settled(&control)).await;
+        assert!(get(&place_of(&next), "/").await.unwrap().contains(&*next.id));
+        assert!(control.crash(&next.id));
+        wait_refused(&place_of(&next)).await;
+        sim.shutdown().await;
+    }
+}
+
+async fn wait_refused(place: &(String, u16)) {
+    let refused = async { while TcpStream::connect((place.0.as_str(), place.1)).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
+}
+
+#[tokio::test]
+async fn tcp_backends_echo() {
+    let sim = with_backends("host", json!({"sim.backend": "tcp"})).await;
+    let place = place_of(&sim.control().app("/app").unwrap().tasks[0]);
+    let mut stream = TcpStream::connect((place.0.as_str(), place.1)).await.unwrap();
+    stream.write_all(b"ahoy").await.unwrap();
+    let mut back = [0; 4];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"ahoy");
+    drop(stream);
+    sim.shutdown().await;
+}
+
+#[tokio::test]
+async fn scenarios_start_and_step() {
+    let scenario = Scenario::parse(
+        "[[app]]\nid = '/a'\ntasks = 2\n[[step]]\nat = '20ms'\ndo = 'scale'\napp = '/a'\ninstances = 3\n\
+         [[step]]\nat = '30ms'\ndo = 'fault'\nkind = 'status'\ncode = 500",
+    )
+    .unwrap();
+    let sim = command::start_scenario(scenario, fast().listen, None).await.unwrap();
+    wait("scaled", || sim.control().app("/a").unwrap().definition.instances == 3).await;
+    let faulty = async { while ask(&sim, "GET", "/v2/apps", Value::Null).await.0 != 500 {} };
+    tokio::time::timeout(PATIENCE, faulty).await.unwrap();
+    sim.shutdown().await;
+}

@@ -15,7 +15,7 @@ use super::cluster::{Cluster, Kind, Launcher, Millis};
 use super::fault::{Faults, Leader};
 use super::hub::Hub;
 use super::stats::Stats;
-use super::{SimConfig, StartError};
+use super::{SimConfig, StartError, Step};
 
 /// Longest sleep of the driver: also the resolution of the rate of change.
 const TICK: Duration = Duration::from_millis(20);
@@ -198,6 +198,21 @@ pub(crate) async fn drive(world: Arc<World>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = world.wake.notified() => {}
             () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Does the steps of a scenario, each at its time.
+pub(crate) async fn follow(world: Arc<World>, steps: Vec<Step>, stop: CancellationToken) {
+    let start = Instant::now();
+    for step in steps {
+        // Both may be dropped at any time.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep_until(start + step.at) => {}
+        }
+        if let Err(status) = super::api::act(&world, &step) {
+            tracing::warn!(what = step.what, status, "a step of the scenario was refused");
         }
     }
 }

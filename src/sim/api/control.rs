@@ -12,47 +12,71 @@ use super::request::Call;
 use super::{deployed, json_value, message, not_found, refused, wrong_method};
 use crate::sim::cluster::{Event, Kind, Task, normal_id};
 use crate::sim::fault::{Fault, Faults, Leader, Scope, Stream};
+use crate::sim::scenario::Step;
 use crate::sim::server::Body;
 use crate::sim::world::World;
 
 type Answer = Result<Response<Body>, Response<Body>>;
 
+/// What can be done by `POST /sim/<what>`, and by a step of a scenario.
+pub(in crate::sim) const ACTIONS: [&str; 13] = [
+    "scale", "deploy", "delete", "kill", "crash", "health", "agent", "leader", "fault", "events", "emit",
+    "clear", "rate",
+];
+
 pub(super) fn answer(world: &Arc<World>, call: &Call) -> Response<Body> {
     let segments = call.segments();
-    if call.method == Method::GET {
-        return match segments.as_slice() {
-            ["sim", "stats"] => stats(world),
-            _ => not_found(),
-        };
+    match (&call.method, segments.as_slice()) {
+        (&Method::GET, ["sim", "stats"]) => stats(world),
+        (&Method::POST, ["sim", "stats", "reset"]) => {
+            world.stats.reset();
+            done()
+        }
+        (&Method::POST, ["sim", what]) => perform(world, what, call).unwrap_or_else(|error| error),
+        (_, ["sim", "stats"]) => wrong_method(),
+        _ => not_found(),
     }
-    if call.method != Method::POST {
-        return wrong_method();
-    }
-    let answer = match segments.as_slice() {
-        ["sim", "scale"] => scale(world, call),
-        ["sim", "deploy"] => deploy(world, call),
-        ["sim", "kill"] => each(world, call, |world, task| {
-            world.with(|cluster| cluster.kill(&[task.id.to_string()], false, false)).is_ok()
+}
+
+/// Does a step of a scenario.
+///
+/// # Errors
+/// The status of the refusal.
+pub(in crate::sim) fn act(world: &Arc<World>, step: &Step) -> Result<(), u16> {
+    let call = Call {
+        method: Method::POST,
+        path: format!("/sim/{}", step.what),
+        query: step.parameters.clone(),
+        headers: http::HeaderMap::new(),
+        body: Bytes::new(),
+        peer: world.address,
+    };
+    let status = perform(world, &step.what, &call).unwrap_or_else(|error| error).status();
+    if status.is_success() { Ok(()) } else { Err(status.as_u16()) }
+}
+
+fn perform(world: &Arc<World>, what: &str, call: &Call) -> Answer {
+    match what {
+        "scale" => scale(world, call),
+        "deploy" => deploy(world, call),
+        "delete" => delete(world, call),
+        "kill" => each(world, call, |world, task| {
+            world.with(|c| c.kill(&[task.id.to_string()], false, false)).is_ok()
         }),
-        ["sim", "crash"] => each(world, call, |world, task| world.with(|cluster| cluster.crash(&task.id))),
-        ["sim", "health"] => health(world, call),
-        ["sim", "agent"] => agent(world, call),
-        ["sim", "leader"] => leader(world, call),
-        ["sim", "fault"] => fault(world, call),
-        ["sim", "events"] => events(world, call),
-        ["sim", "emit"] => emit(world, call),
-        ["sim", "clear"] => {
+        "crash" => each(world, call, |world, task| world.with(|cluster| cluster.crash(&task.id))),
+        "health" => health(world, call),
+        "agent" => agent(world, call),
+        "leader" => leader(world, call),
+        "fault" => fault(world, call),
+        "events" => events(world, call),
+        "emit" => emit(world, call),
+        "rate" => rate(world, call),
+        "clear" => {
             world.faults(|faults| *faults = Faults::default());
             Ok(done())
         }
-        ["sim", "rate"] => rate(world, call),
-        ["sim", "stats", "reset"] => {
-            world.stats.reset();
-            Ok(done())
-        }
         _ => Err(not_found()),
-    };
-    answer.unwrap_or_else(|error| error)
+    }
 }
 
 fn done() -> Response<Body> {
@@ -87,6 +111,12 @@ fn scale(world: &World, call: &Call) -> Answer {
 fn deploy(world: &World, call: &Call) -> Answer {
     let app = app_of(call)?;
     let result = world.with(|cluster| cluster.restart(&app, call.flag("force")));
+    result.map(|done| deployed(StatusCode::OK, &done)).map_err(|error| refused(&error))
+}
+
+fn delete(world: &World, call: &Call) -> Answer {
+    let app = app_of(call)?;
+    let result = world.with(|cluster| cluster.delete(Kind::App, &[app], call.flag("force"), &call.caller()));
     result.map(|done| deployed(StatusCode::OK, &done)).map_err(|error| refused(&error))
 }
 

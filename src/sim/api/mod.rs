@@ -29,7 +29,7 @@ use super::fault::{Fault, Leader};
 use super::server::{Body, Reply};
 use super::stats::Asked;
 use super::world::World;
-pub(super) use control::half_an_event;
+pub(super) use control::{ACTIONS, act, half_an_event};
 use request::Call;
 
 /// Answers one request.

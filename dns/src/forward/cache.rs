@@ -257,4 +257,25 @@ mod tests {
         none.keep(key("a."), stored(&message, start), lifetime(&message));
         assert_eq!(none.len(), 0);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_a_resolver_sends_makes_us_fail(
+            changes in proptest::collection::vec(proptest::prelude::any::<(usize, u8)>(), 0..6),
+            cut in proptest::prelude::any::<usize>(),
+        ) {
+            let mut wire = if cut % 2 == 0 { answer(&[60, 5]) } else { denial(60, 5) }.to_vec().unwrap();
+            for (at, octet) in changes {
+                let at = at % wire.len();
+                wire[at] = octet;
+            }
+            wire.truncate(wire.len() - (cut / 2) % wire.len().min(40));
+            let now = Instant::now();
+            if let Some((stored, message)) = Stored::new(wire, now) {
+                let kept = lifetime(&message);
+                proptest::prop_assert!(kept.is_none_or(|kept| kept.as_secs() <= 86_400));
+                let _ = stored.message(b"\x01A\x07example\x00", now + Duration::from_secs(1));
+            }
+        }
+    }
 }

@@ -97,6 +97,8 @@ pub struct Forwarder {
 #[derive(Debug, Default)]
 struct State {
     configured: Vec<SocketAddr>,
+    networks: Box<[Network]>,
+    /// Where we listen ourselves, once for every worker.
     own: Vec<SocketAddr>,
     resolvers: Vec<Resolver>,
     timeout: Duration,
@@ -126,14 +128,11 @@ impl Forwarder {
     /// Takes over resolvers, networks and limits. What is known of resolvers that stay is kept.
     pub fn reconfigure(&self, config: &Config) {
         let mut state = self.lock();
-        let networks =
-            if config.forward.is_empty() { Box::default() } else { config.allow_forward.as_slice().into() };
-        self.access.store(Arc::new(Access { networks }));
         state.timeout = config.forward_timeout;
         state.in_flight_max = config.forward_in_flight_max;
         state.cache.resize(config.forward_cache_entries);
+        state.networks = config.allow_forward.as_slice().into();
         state.configured.clone_from(&config.forward);
-        state.own.extend(config.listen.iter().filter(|address| address.port() != 0));
         self.choose_resolvers(&mut state);
     }
 
@@ -143,13 +142,17 @@ impl Forwarder {
         Arc::clone(&self.access)
     }
 
-    /// Tells that we listen here ourselves: never a resolver to ask.
-    pub fn listening_on(&self, address: SocketAddr) {
+    /// Tells that we listen here ourselves, until the guard is dropped: never a resolver to ask.
+    #[must_use]
+    pub fn listening_on(self: &Arc<Self>, address: SocketAddr) -> Listening {
         let mut state = self.lock();
-        if !state.own.contains(&address) {
-            state.own.push(address);
+        let news = !state.own.contains(&address);
+        state.own.push(address);
+        if news {
             self.choose_resolvers(&mut state);
         }
+        drop(state);
+        Listening { forwarder: Arc::clone(self), address }
     }
 
     /// Answers a question from the cache or from the resolvers, within `forward_timeout`.
@@ -162,7 +165,8 @@ impl Forwarder {
         forwarded
     }
 
-    /// Waits until no question is with the resolvers any more.
+    /// Waits until no question is with the resolvers any more. A worker does so before its runtime goes: clients of
+    /// other workers may wait for an answer to a question that this one sent.
     pub async fn settled(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -193,7 +197,7 @@ impl Forwarder {
     }
 
     fn may_ask(&self, question: &Question, client: IpAddr) -> bool {
-        !question.is_meta() && self.access.load().allows(client) && !self.lock().resolvers.is_empty()
+        !question.is_meta() && self.access.load().allows(client)
     }
 
     fn take_seat(&self) -> Option<Seat<'_>> {
@@ -245,6 +249,8 @@ impl Forwarder {
             let resolver = place.map_or_else(|| Resolver::new(address), |place| known.swap_remove(place));
             state.resolvers.push(resolver);
         }
+        let networks = if state.resolvers.is_empty() { Box::default() } else { state.networks.clone() };
+        self.access.store(Arc::new(Access { networks }));
         for gone in known {
             self.metrics.forget(&gone.address.to_string());
         }
@@ -269,6 +275,25 @@ impl Forwarder {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address that we listen on.
+#[derive(Debug)]
+pub struct Listening {
+    forwarder: Arc<Forwarder>,
+    address: SocketAddr,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let mut state = self.forwarder.lock();
+        if let Some(place) = state.own.iter().position(|own| *own == self.address) {
+            state.own.swap_remove(place);
+        }
+        if !state.own.contains(&self.address) {
+            self.forwarder.choose_resolvers(&mut state);
+        }
     }
 }
 

@@ -447,9 +447,12 @@ async fn only_the_allowed_may_ask_and_only_record_sets() {
 async fn resolvers_that_are_ourselves_are_never_asked() {
     let fake = Fake::new(good).await;
     let forwarder = forwarder(&config(&[&fake]));
-    forwarder.listening_on(SocketAddr::from(([0, 0, 0, 0], fake.address.port())));
+    let listening = forwarder.listening_on(SocketAddr::from(([0, 0, 0, 0], fake.address.port())));
     assert!(matches!(forwarder.resolve(&question("a.example."), CLIENT).await, Forwarded::Refused));
+    assert!(!forwarder.access().load().is_open(), "no recursion is offered");
     assert!(fake.got().is_empty());
+    drop(listening);
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.1"]);
 }
 
 /// A resolver that sends the query back to the forwarder: as a plain forwarder that keeps the spelling, or as

@@ -16,6 +16,8 @@ mod bind;
 mod handler;
 mod metrics;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use core::time::Duration;
@@ -117,18 +119,23 @@ pub async fn serve(server: Arc<Server>, sockets: Sockets, worker: usize, stop: C
             return;
         }
     };
-    server.forwarder.listening_on(udp.local());
+    let _listening = server.forwarder.listening_on(udp.local());
     let cells = server.counters.worker();
     let slow = SlowUdp::new(Arc::clone(&server), Rc::clone(&udp), Arc::clone(&cells));
     // A task of its own: what happens on TCP does not wake the UDP loop.
     let mut streams = JoinSet::new();
     streams.spawn_local(tcp::serve(Arc::clone(&server), tcp, Arc::clone(&cells), stop.clone()));
     let Handler { table, key, .. } = &server.handler;
-    if let Err(error) = fast::run(&udp, table, *key, &slow, &cells, stop).await {
+    if let Err(error) = fast::run(&udp, table, *key, &slow, &cells, stop.clone()).await {
         tracing::error!(%error, worker, "UDP socket failed; TCP is still served");
+        stop.cancelled().await;
     }
-    if tokio::time::timeout(DRAIN_MAX, slow.finished()).await.is_err() {
-        tracing::info!(worker, "forwarded queries cut off at the end of draining");
+    let drained = async {
+        slow.finished().await;
+        while streams.join_next().await.is_some() {}
+        server.forwarder.settled().await;
+    };
+    if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+        tracing::info!(worker, "queries in progress cut off at the end of draining");
     }
-    while streams.join_next().await.is_some() {}
 }

@@ -77,6 +77,7 @@ fn forwarding_to_ourselves_ends_at_once() {
     node.server.reconfigure(&config);
     let reply = node.connect().ask("a.example.", RecordType::A);
     assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+    assert!(!reply.metadata.recursion_available);
 }
 
 #[test]

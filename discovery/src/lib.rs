@@ -14,6 +14,7 @@ mod catalog;
 mod clock;
 mod config;
 mod discovery;
+pub mod fuzz;
 mod http;
 mod last_known_good;
 mod metrics;

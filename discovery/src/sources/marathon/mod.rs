@@ -13,6 +13,7 @@
 mod api;
 mod convert;
 mod elements;
+pub(crate) mod fuzz;
 mod hosts;
 mod pod;
 mod reads;

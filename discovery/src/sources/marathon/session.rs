@@ -217,7 +217,7 @@ impl Follower<'_> {
             return Ok(());
         }
         let now = Instant::now();
-        self.state.list_complete();
+        self.state.list_complete(now);
         self.tell(Received::now(), vec![Change::ListComplete]).await?;
         *self.had_services = count > 0;
         self.synced = true;

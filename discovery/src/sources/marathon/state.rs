@@ -12,7 +12,7 @@ use portolan_table::{Health, Instance, InstanceState};
 use tokio::time::Instant;
 
 use super::api::{Found, Kind, Listed};
-use super::convert::{Context, Converted, Hosts, Interned, Layout, instance, state_of};
+use super::convert::{Context, Converted, Hosts, Interned, Layout, Mode, instance, state_of};
 use super::reads::{Reads, Target};
 use super::wire::{self, each, text};
 use crate::source::Change;
@@ -27,6 +27,10 @@ const GROUP_WAITS: Duration = Duration::from_secs(5);
 const UNSETTLED: Duration = Duration::from_secs(5);
 /// Services with words of events that still stand.
 const WORDS_MAX: usize = 16_384;
+/// Words about one service's instances are looked through for old ones from this many on.
+const INSTANCE_WORDS_KEPT: usize = 64;
+/// Agents whose fault domain is kept.
+const AGENTS_MAX: usize = 65_536;
 /// Groups that wait.
 const GROUPS_MAX: usize = 64;
 /// Apps of one deployment that are read one by one.
@@ -37,6 +41,8 @@ pub(super) struct State {
     known: HashMap<Arc<str>, Known>,
     words: HashMap<Arc<str>, Word>,
     groups: HashMap<Arc<str>, Group>,
+    /// Fault domains by agent: a status update doesn't name them.
+    agents: HashMap<Arc<str>, Domain>,
     pub(super) reads: Reads,
     /// The keys of the list that is being read.
     listed: Option<Listing>,
@@ -69,11 +75,15 @@ struct Word {
 }
 
 struct InstanceWord {
+    until: Instant,
     id: Arc<str>,
     state: InstanceState,
     health: Option<Health>,
     instance: Option<Arc<Instance>>,
 }
+
+/// Zone and region of an agent.
+type Domain = (Option<Arc<str>>, Option<Arc<str>>);
 
 struct Group {
     version: Option<Arc<str>>,
@@ -94,6 +104,7 @@ impl State {
             known: HashMap::new(),
             words: HashMap::new(),
             groups: HashMap::new(),
+            agents: HashMap::new(),
             reads: Reads::default(),
             listed: None,
             list_wanted: false,
@@ -178,7 +189,14 @@ impl State {
             self.say(&service, &id, InstanceState::Running, None, None, at);
             return vec![Change::State { service, id, state: InstanceState::Running }];
         }
-        let Some(instance) = known.built(id, event, at) else {
+        if let (Ok(position), Some(layout)) = (position, &known.converted.layout)
+            && known.instances[position].1 == InstanceState::Running
+            && layout.mode != Mode::Container
+        {
+            // Said before; where the agent is reached does not change while the task runs.
+            return Vec::new();
+        }
+        let Some(instance) = known.built(id, event, &self.agents, at) else {
             let key = Arc::clone(&known.converted.spec.key);
             self.say(&key, &id.into(), InstanceState::Running, None, None, at);
             self.want(service, at.now, Some(at.received));
@@ -369,7 +387,8 @@ impl State {
     }
 
     /// A full list is whole: what was not in it is forgotten.
-    pub(super) fn list_complete(&mut self) {
+    pub(super) fn list_complete(&mut self, now: Instant) {
+        self.words.retain(|_, word| word.until > now);
         if let Some(listed) = self.listed.take() {
             self.known.retain(|key, _| listed.keys.contains(key));
         }
@@ -406,6 +425,7 @@ impl State {
             .into_iter()
             .map(|message| Change::Problem { place: Arc::clone(&service), message })
             .collect();
+        self.learn_agents(&converted.instances);
         let instances = core::mem::take(&mut converted.instances);
         changes.push(Change::Service { spec: Arc::clone(&converted.spec), instances: instances.clone() });
         if let Some(listed) = &mut self.listed {
@@ -414,6 +434,18 @@ impl State {
         let instances = instances.iter().map(|instance| (Arc::clone(&instance.id), instance.state)).collect();
         self.known.insert(service, Known { kind, converted, instances });
         changes
+    }
+
+    fn learn_agents(&mut self, instances: &[Arc<Instance>]) {
+        for instance in instances {
+            if let Some(node) = &instance.node
+                && (instance.zone.is_some() || instance.region.is_some())
+                && self.agents.len() < AGENTS_MAX
+            {
+                let domain = || (instance.zone.clone(), instance.region.clone());
+                self.agents.entry(Arc::clone(node)).or_insert_with(domain);
+            }
+        }
     }
 
     /// A service that was read is not there.
@@ -463,7 +495,7 @@ impl State {
         if word.version.as_deref() > converted.spec.version.as_deref() {
             again = Some(now + NOT_YET_VISIBLE);
         }
-        for told in &word.instances {
+        for told in word.instances.iter().filter(|told| told.until > read_at) {
             let read = converted.instances.iter().position(|instance| *instance.id == *told.id);
             match told.apply(read, &mut converted.instances) {
                 Agreement::Agrees => {}
@@ -517,13 +549,18 @@ impl State {
         instance: Option<Arc<Instance>>,
         at: &Moment<'_>,
     ) {
+        let read_at = self.listed.as_ref().map_or(at.now, |listed| listed.began);
         let word = self.word(service, at.now);
+        let until = at.now + WORD_STANDS;
+        if word.instances.len() >= INSTANCE_WORDS_KEPT {
+            word.instances.retain(|told| told.until > read_at);
+        }
         if let Some(told) = word.instances.iter_mut().find(|told| told.id == *id) {
-            told.state = state;
+            (told.until, told.state) = (until, state);
             told.health = health.or(told.health);
             told.instance = instance.or(told.instance.take());
         } else {
-            word.instances.push(InstanceWord { id: Arc::clone(id), state, health, instance });
+            word.instances.push(InstanceWord { until, id: Arc::clone(id), state, health, instance });
         }
     }
 }
@@ -589,7 +626,13 @@ impl Known {
     }
 
     /// The instance that a status update describes, if it tells enough and the definition it runs is this.
-    fn built(&mut self, id: &str, event: &wire::Event<'_>, at: &Moment<'_>) -> Option<Arc<Instance>> {
+    fn built(
+        &mut self,
+        id: &str,
+        event: &wire::Event<'_>,
+        agents: &HashMap<Arc<str>, Domain>,
+        at: &Moment<'_>,
+    ) -> Option<Arc<Instance>> {
         let version = text(&event.version)?;
         if self.converted.gated || !self.converted.versions.iter().any(|known| **known == *version) {
             return None;
@@ -613,7 +656,11 @@ impl Known {
         let built = instance(&task, &layout, &mut self.converted, &mut context);
         self.converted.unsettled = before;
         // A name that is not resolved yet: the read does that.
-        built.filter(|built| context.problems.is_empty() && *built.id == *id).map(Arc::new)
+        let mut built = built.filter(|built| context.problems.is_empty() && *built.id == *id)?;
+        if let Some((zone, region)) = built.node.as_ref().and_then(|node| agents.get(node)) {
+            (built.zone, built.region) = (zone.clone(), region.clone());
+        }
+        Some(Arc::new(built))
     }
 }
 

@@ -212,3 +212,24 @@ async fn the_list_is_read_again_on_the_slow_timer() {
     running.until("the unannounced end", |m| m.services.len() == 1).await;
     assert!(running.model.errors.is_empty(), "{:?}", running.model.errors);
 }
+
+#[tokio::test]
+async fn a_task_from_an_event_has_the_fault_domain_of_its_agent() {
+    let mut zoned = app("/web", &[1]);
+    zoned["tasks"][0]["zone"] = json!("eu-1a");
+    zoned["tasks"][0]["region"] = json!("eu");
+    let fake = Fake::start(vec![zoned]).await;
+    let mut running = start(&fake).await;
+    let mut second = update("/web", 2, "TASK_RUNNING");
+    second["host"] = json!("10.0.0.1");
+    second["ports"] = json!([31001]);
+    fake.event("status_update_event", second).await;
+    running.until("the task", |m| m.endpoints("/web").len() == 2).await;
+    let instance = &running.model.services["/web"].1[&task_id("/web", 2)];
+    assert_eq!((instance.zone.as_deref(), instance.region.as_deref()), (Some("eu-1a"), Some("eu")));
+    // Said again, it stays what it is.
+    fake.event("status_update_event", update("/web", 1, "TASK_RUNNING")).await;
+    fake.event("status_update_event", update("/web", 2, "TASK_KILLED")).await;
+    running.until("the end of the second", |m| m.endpoints("/web").len() == 1).await;
+    assert_eq!(running.model.services["/web"].1[&task_id("/web", 1)].zone.as_deref(), Some("eu-1a"));
+}

@@ -1,0 +1,5 @@
+//! Entries for fuzzing: each takes any octets, must not panic, and checks what must hold whatever comes in.
+//!
+//! The targets in `discovery/fuzz` call these; a test replays their corpus.
+
+pub use crate::sources::marathon::fuzz::{marathon_apps, sse};

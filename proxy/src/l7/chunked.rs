@@ -82,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) length: usize,
     /// They are content, not framing.
     pub(crate) is_data: bool,
+    /// They are trailer fields, or the empty line behind them.
+    pub(crate) is_trailer: bool,
 }
 
 impl ChunkScanner {
@@ -97,7 +99,7 @@ impl ChunkScanner {
 
     /// The last octet of the body has been seen.
     pub(crate) fn is_done(&self) -> bool {
-        self.state == State::Done
+        matches!(self.state, State::Done)
     }
 
     /// Octets of content so far, without framing.
@@ -126,17 +128,25 @@ impl ChunkScanner {
             if self.size == 0 {
                 self.state = State::DataCr;
             }
-            return Ok(Run { length, is_data: true });
+            return Ok(Run { length, is_data: true, is_trailer: false });
         }
+        let is_trailer = self.is_in_trailers();
         let mut length = 0;
         for &byte in bytes {
-            if matches!(self.state, State::Data | State::Done) {
+            if matches!(self.state, State::Data | State::Done) || self.is_in_trailers() != is_trailer {
                 break;
             }
             self.step(byte)?;
             length += 1;
         }
-        Ok(Run { length, is_data: false })
+        Ok(Run { length, is_data: false, is_trailer })
+    }
+
+    const fn is_in_trailers(&self) -> bool {
+        matches!(
+            self.state,
+            State::Trailer | State::TrailerName | State::TrailerValue | State::TrailerLf | State::EndLf
+        )
     }
 
     fn step(&mut self, byte: u8) -> Result<(), ChunkError> {

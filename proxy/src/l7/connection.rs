@@ -7,16 +7,13 @@
 //!               └─► 4xx ──┘─► reset (the response broke in the middle)
 //! ```
 
-use core::cell::Cell;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,14 +22,11 @@ use super::buffer::{Buffer, LARGE, SMALL};
 use super::clock::Timer;
 use super::exchange::{Ending, Exchange, Upgraded};
 use super::head::{HeadEnd, slots};
+use super::http2;
+use super::origin::{ListenerState, Origin, Plan};
 use super::refusal::{self, Refusal};
-use super::request::{ClientFacts, RequestFacts, RequestHead, Verdict, judge};
-use crate::balance::hash_key;
-use crate::config::{HashKey, Network};
+use super::request::{Verdict, judge};
 use crate::l4;
-use crate::metrics::ListenerCells;
-use crate::route::Query;
-use crate::upstream::Attempts;
 use crate::worker::Worker;
 
 /// The first octets of an HTTP/2 connection (RFC 9113 §3.4).
@@ -42,47 +36,17 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Octets read and dropped meanwhile.
 const LINGER_OCTETS_MAX: usize = 1024 * 1024;
 
-/// What the connections of one listener share on one worker.
-#[derive(Debug)]
-pub(crate) struct ListenerState {
-    pub(crate) name: Arc<str>,
-    pub(crate) port: u16,
-    /// No further requests: what is in progress ends, what is idle closes.
-    pub(crate) draining: Cell<bool>,
-    pub(crate) cells: Arc<ListenerCells>,
-}
-
-impl ListenerState {
-    pub(crate) fn new(name: Arc<str>, port: u16, cells: Arc<ListenerCells>) -> Self {
-        Self { name, port, draining: Cell::new(false), cells }
-    }
-}
-
 /// One downstream connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(super) worker: Rc<Worker>,
-    pub(super) listener: Rc<ListenerState>,
+    pub(super) origin: Rc<Origin>,
     pub(super) client: TcpStream,
-    pub(super) peer: SocketAddr,
-    pub(super) facts: ClientFacts,
     pub(super) inbound: Buffer,
     pub(super) timer: Timer,
     /// The client will send no more.
     pub(super) ended: bool,
     /// Requests carried out.
     served: u64,
-}
-
-/// A request that was read, routed and rewritten.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) facts: RequestFacts,
-    /// The head for the upstream.
-    pub(super) out: Vec<u8>,
-    /// Endpoints to try; or the answer, if none is to be tried.
-    pub(super) attempts: Result<Attempts, Refusal>,
-    pub(super) started: Instant,
 }
 
 /// What the client wants next.
@@ -100,16 +64,10 @@ impl Connection {
         client: TcpStream,
         peer: SocketAddr,
     ) -> Self {
-        let config = worker.config();
-        let address = peer.ip().to_canonical();
-        let is_trusted = config.trusted_proxies.iter().any(|network| contains(network, address));
         Self {
-            facts: ClientFacts::new(address, listener.port, is_trusted, config.forwarded),
             timer: worker.clock.timer(),
-            worker: Rc::clone(worker),
-            listener: Rc::clone(listener),
+            origin: Rc::new(Origin::new(worker, listener, peer)),
             client,
-            peer,
             inbound: Buffer::default(),
             ended: false,
             served: 0,
@@ -123,11 +81,14 @@ impl Connection {
             Poll::Ready(())
         })
         .await;
-        self.timer.set(self.worker.config().timeouts.request_head);
+        self.timer.set(self.origin.worker.config().timeouts.request_head);
         loop {
             let plan = match self.next().await {
                 Next::Request(plan) => plan,
-                Next::Http2 => return,
+                Next::Http2 => {
+                    let Self { origin, client, inbound, timer, .. } = self;
+                    return Box::pin(http2::serve(origin, client, inbound, timer)).await;
+                }
                 Next::Refused(refusal) => return self.refuse(refusal).await,
                 Next::Closed => return,
             };
@@ -139,7 +100,7 @@ impl Connection {
                 Ending::Done => return,
                 Ending::Tunnel(upgraded) => return self.tunnel(*upgraded).await,
             }
-            let timeouts = &self.worker.config().timeouts;
+            let timeouts = &self.origin.worker.config().timeouts;
             self.timer.set(if self.inbound.is_empty() { timeouts.keep_alive } else { timeouts.request_head });
         }
     }
@@ -171,7 +132,7 @@ impl Connection {
     /// Nothing came: whether to go on waiting.
     fn poll_give_up(&self) -> Poll<Next> {
         let idle = self.inbound.is_empty();
-        if idle && self.listener.draining.get() {
+        if idle && self.origin.listener.draining.get() {
             return Poll::Ready(Next::Closed);
         }
         match (self.timer.is_expired(), idle) {
@@ -182,7 +143,7 @@ impl Connection {
     }
 
     fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let stock = &self.worker.stock;
+        let stock = &self.origin.worker.stock;
         let was_idle = self.inbound.is_empty();
         if was_idle {
             self.inbound.release(stock);
@@ -192,14 +153,14 @@ impl Connection {
             self.inbound.compact();
             if self.inbound.room() == 0 {
                 // The limit of a head is checked before its storage can grow this far.
-                let most = self.worker.config().limits.request_head_max + SMALL;
+                let most = self.origin.worker.config().limits.request_head_max + SMALL;
                 self.inbound
                     .reserve(stock, if self.inbound.len() < LARGE { LARGE } else { most.max(2 * LARGE) });
             }
         }
         let read = core::task::ready!(self.inbound.poll_fill(cx, &mut self.client))?;
         if was_idle && self.served > 0 {
-            self.timer.set(self.worker.config().timeouts.request_head);
+            self.timer.set(self.origin.worker.config().timeouts.request_head);
         }
         Poll::Ready(Ok(read))
     }
@@ -220,62 +181,23 @@ impl Connection {
         if matches!(self.inbound.filled(), b"" | b"\r") {
             return None;
         }
-        let config = self.worker.config();
+        let config = self.origin.worker.config();
         let mut slots = slots();
         let plan = match judge(self.inbound.filled(), end, &config.limits, &mut slots) {
             Ok(Verdict::Incomplete) => return None,
             Err(refusal) => return Some(Next::Refused(refusal)),
-            Ok(Verdict::Complete(request)) => self.plan(&request),
+            Ok(Verdict::Complete(request)) => self.origin.plan(&request),
         };
         self.inbound.consume(plan.facts.head_length);
         Some(Next::Request(plan))
     }
 
-    fn plan(&self, request: &RequestHead<'_, '_>) -> Plan {
-        let started = Instant::now();
-        let mut out = self.worker.stock.take_head();
-        request.rewrite(&self.facts, &mut out);
-        let snapshot = self.worker.table.load();
-        let routes = snapshot.view(self.worker.routes);
-        let query = Query {
-            listener: &self.listener.name,
-            host: request.authority.map(str::as_bytes),
-            path: request.path(),
-            method: request.method,
-            fields: request.headers,
-        };
-        let attempts = match routes.find(&query) {
-            None => Err(refusal::NO_ROUTE),
-            Some(route) => self
-                .worker
-                .upstreams
-                .begin(route, |key| self.hash_key(key, request), started)
-                .map_err(refusal::nobody),
-        };
-        Plan { facts: request.facts, out, attempts, started }
-    }
-
-    /// What consistent hashing goes by: the same on every worker and node.
-    fn hash_key(&self, key: &HashKey, request: &RequestHead<'_, '_>) -> u64 {
-        match key {
-            HashKey::ClientAddress => match self.peer.ip().to_canonical() {
-                IpAddr::V4(address) => hash_key(&address.octets()),
-                IpAddr::V6(address) => hash_key(&address.octets()),
-            },
-            HashKey::Path => hash_key(request.path().as_bytes()),
-            HashKey::Header(name) => {
-                let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-                hash_key(field.map_or(b"", |field| field.value))
-            }
-        }
-    }
-
     /// Answers a request that is none, and ends.
     async fn refuse(mut self, refusal: Refusal) {
-        let mut answer = self.worker.stock.take_head();
+        let mut answer = self.origin.worker.stock.take_head();
         refusal.compose(&mut answer, false, true);
-        self.worker.cells.answered(&refusal);
-        self.listener.cells.request(refusal.status, Duration::ZERO);
+        self.origin.worker.cells.answered(&refusal);
+        self.origin.listener.cells.request(refusal.status, Duration::ZERO);
         if self.write_all(&answer).await.is_ok() {
             self.close().await;
         }
@@ -283,7 +205,7 @@ impl Connection {
 
     /// Writes all of it, within the limit for writes that stall.
     pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let limit = self.worker.config().timeouts.write_stall;
+        let limit = self.origin.worker.config().timeouts.write_stall;
         self.timer.set(limit);
         let mut written = 0;
         poll_fn(|cx| {
@@ -313,7 +235,7 @@ impl Connection {
             return;
         }
         self.timer.set(LINGER);
-        let stock = &self.worker.stock;
+        let stock = &self.origin.worker.stock;
         let mut dropped = 0;
         poll_fn(|cx| {
             loop {
@@ -338,7 +260,8 @@ impl Connection {
 
     /// The connection is another protocol's now: octets go both ways until both sides have closed.
     async fn tunnel(self, upgraded: Upgraded) {
-        let Self { worker, client, inbound, timer, .. } = self;
+        let Self { origin, client, inbound, timer, .. } = self;
+        let worker = &origin.worker;
         // The relay has limits of its own.
         drop(timer);
         let config = worker.config();
@@ -359,15 +282,4 @@ impl Connection {
         // Without the option the end is an ordinary one, which framing tells from a complete response.
         let _ = socket2::SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
     }
-}
-
-/// True if `address` lies in `network`.
-pub(super) fn contains(network: &Network, address: IpAddr) -> bool {
-    let (a, b, bits) = match (network.address, address) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(u32::from(a)), u128::from(u32::from(b)), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a), u128::from(b), 128),
-        _ => return false,
-    };
-    let host_bits = bits - u32::from(network.prefix).min(bits);
-    host_bits == 128 || a >> host_bits == b >> host_bits
 }

@@ -13,8 +13,9 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::buffer::{Buffer, LARGE, SMALL};
-use super::connection::{Connection, Plan};
+use super::connection::Connection;
 use super::head::HeadEnd;
+use super::origin::Plan;
 use super::pump::{Pump, PumpError, Waiting};
 use super::refusal::{self, Refusal};
 use super::request::{Framing, RequestFacts};
@@ -110,8 +111,8 @@ enum Phase {
 
 impl<'c> Exchange<'c> {
     pub(super) fn new(connection: &'c mut Connection, plan: Plan) -> Self {
-        let most = connection.worker.config().limits.request_body_max;
-        let drain_round = connection.worker.drain_round();
+        let most = connection.origin.worker.config().limits.request_body_max;
+        let drain_round = connection.origin.worker.drain_round();
         Self {
             facts: plan.facts,
             sent: 0,
@@ -150,9 +151,9 @@ impl<'c> Exchange<'c> {
     }
 
     fn finish(&mut self) {
-        let worker = &self.connection.worker;
+        let worker = &self.connection.origin.worker;
         let took = self.started.elapsed();
-        self.connection.listener.cells.request(self.status, took);
+        self.connection.origin.listener.cells.request(self.status, took);
         self.reply.discard(&worker.stock);
         worker.stock.put_head(core::mem::take(&mut self.out));
     }
@@ -171,7 +172,7 @@ impl<'c> Exchange<'c> {
                     self.sent = 0;
                     self.is_sent = false;
                     self.is_rejected = false;
-                    self.reply.discard(&self.connection.worker.stock);
+                    self.reply.discard(&self.connection.origin.worker.stock);
                     self.reply_end = HeadEnd::default();
                 }
                 outcome => return outcome,
@@ -181,7 +182,7 @@ impl<'c> Exchange<'c> {
 
     fn pick(&mut self, failure: Option<Refusal>) -> Result<Picked, Stop> {
         let attempts = self.attempts.as_mut().map_err(|refusal| Stop::Refuse(*refusal))?;
-        let worker = &self.connection.worker;
+        let worker = &self.connection.origin.worker;
         let now = if failure.is_some() { Instant::now() } else { self.started };
         let snapshot = worker.table.load();
         let routes = snapshot.view(worker.routes);
@@ -192,7 +193,7 @@ impl<'c> Exchange<'c> {
 
     /// Sends the request to one endpoint and reads the head of its response.
     async fn attempt(&mut self, picked: Picked) -> Result<(Upstream, ResponseFacts), Stop> {
-        let worker = &self.connection.worker;
+        let worker = &self.connection.origin.worker;
         let reused = worker.pool.take(picked.address, picked.slot, !self.facts.is_idempotent);
         let mut upstream = match reused {
             Some(stream) => {
@@ -220,8 +221,8 @@ impl<'c> Exchange<'c> {
 
     async fn connect(&self, picked: &Picked) -> Result<TcpStream, Stop> {
         let timer = &self.connection.timer;
-        timer.set(self.connection.worker.config().timeouts.connect);
-        self.connection.worker.cells.connects.add(1);
+        timer.set(self.connection.origin.worker.config().timeouts.connect);
+        self.connection.origin.worker.cells.connects.add(1);
         let mut connecting = pin!(TcpStream::connect(picked.address));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(connected.map_err(|_| refusal::CONNECT_FAILED)),
@@ -301,8 +302,8 @@ impl<'c> Exchange<'c> {
         }
         let before = self.upload.moved();
         let mut waiting = Waiting::Read;
-        let Connection { client, inbound, worker, .. } = &mut *self.connection;
-        let moving = self.upload.poll(cx, client, upstream, (inbound, &worker.stock), &mut waiting);
+        let Connection { client, inbound, origin, .. } = &mut *self.connection;
+        let moving = self.upload.poll(cx, client, upstream, (inbound, &origin.worker.stock), &mut waiting);
         match moving {
             Poll::Ready(Ok(())) => {
                 self.is_sent = true;
@@ -335,7 +336,7 @@ impl<'c> Exchange<'c> {
         cx: &mut Context<'_>,
         upstream: &mut Upstream,
     ) -> Poll<Result<ResponseFacts, Stop>> {
-        let worker = &self.connection.worker;
+        let worker = &self.connection.origin.worker;
         let head_max = worker.config().limits.response_head_max;
         loop {
             if !self.reply.is_empty() {
@@ -390,10 +391,10 @@ impl<'c> Exchange<'c> {
     /// Sees whether the client went away while the endpoint works; keeps what it sends meanwhile. Ready when its
     /// stream has ended.
     fn poll_watch_client(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let Connection { client, inbound, worker, ended, .. } = &mut *self.connection;
+        let Connection { client, inbound, origin, ended, .. } = &mut *self.connection;
         loop {
             core::task::ready!(client.poll_read_ready(cx))?;
-            inbound.reserve(&worker.stock, SMALL);
+            inbound.reserve(&origin.worker.stock, SMALL);
             if inbound.room() == 0 {
                 // The next requests fill the buffer: they wait for this one to end.
                 return Poll::Pending;
@@ -412,14 +413,14 @@ impl<'c> Exchange<'c> {
             return Err(Stop::Refuse(refusal::UPSTREAM_MALFORMED));
         }
         if !self.facts.is_http10 {
-            let mut head = self.connection.worker.stock.take_head();
+            let mut head = self.connection.origin.worker.stock.take_head();
             let as_it_came = &self.reply.filled()[..interim.head_length];
             let downstream = Downstream { is_http10: false, keep_alive: true };
             if !response::rewrite(as_it_came, interim, downstream, &mut head) {
                 head.extend_from_slice(as_it_came);
             }
             self.connection.write_all(&head).await.map_err(|_| Stop::ClientGone)?;
-            self.connection.worker.stock.put_head(head);
+            self.connection.origin.worker.stock.put_head(head);
         }
         self.reply.consume(interim.head_length);
         self.reply_end = HeadEnd::default();
@@ -438,7 +439,7 @@ impl<'c> Exchange<'c> {
         let must_decode = self.facts.is_http10 && response.framing == Framing::Chunked;
         let keep_alive = self.facts.keep_alive
             && self.is_sent
-            && !self.connection.listener.draining.get()
+            && !self.connection.origin.listener.draining.get()
             && response.framing != Framing::UntilClose
             && !must_decode;
         let mut download = Pump::new(response.framing, None);
@@ -490,7 +491,7 @@ impl<'c> Exchange<'c> {
         keep_alive: bool,
         download: &mut Pump,
     ) -> std::io::Result<()> {
-        let stock = &self.connection.worker.stock;
+        let stock = &self.connection.origin.worker.stock;
         let mut head = stock.take_head();
         let downstream = Downstream { is_http10: self.facts.is_http10, keep_alive };
         let as_it_came = &self.reply.filled()[..response.head_length];
@@ -503,7 +504,7 @@ impl<'c> Exchange<'c> {
             self.has_led = true;
             self.connection.write_all(&head).await?;
         }
-        self.connection.worker.stock.put_head(head);
+        self.connection.origin.worker.stock.put_head(head);
         Ok(())
     }
 
@@ -523,9 +524,14 @@ impl<'c> Exchange<'c> {
         }
         let before = download.moved();
         let mut waiting = Waiting::Read;
-        let Connection { client, worker, .. } = &mut *self.connection;
-        let moving =
-            download.poll(cx, &mut upstream.stream, client, (&mut self.reply, &worker.stock), &mut waiting);
+        let Connection { client, origin, .. } = &mut *self.connection;
+        let moving = download.poll(
+            cx,
+            &mut upstream.stream,
+            client,
+            (&mut self.reply, &origin.worker.stock),
+            &mut waiting,
+        );
         if moving.is_ready() {
             return moving;
         }
@@ -552,7 +558,7 @@ impl<'c> Exchange<'c> {
         }
         let Ok(attempts) = &self.attempts else { return };
         let Picked { address, slot, .. } = upstream.picked;
-        let pool = &self.connection.worker.pool;
+        let pool = &self.connection.origin.worker.pool;
         pool.put(upstream.stream, (address, slot), attempts.service(), attempts.config());
     }
 
@@ -561,14 +567,16 @@ impl<'c> Exchange<'c> {
         self.status = refusal.status;
         // What is left of the request's content would be read as the next request.
         let is_read = self.is_sent || self.upload.is_complete();
-        let close =
-            refusal.close || !is_read || !self.facts.keep_alive || self.connection.listener.draining.get();
-        let mut answer = self.connection.worker.stock.take_head();
+        let close = refusal.close
+            || !is_read
+            || !self.facts.keep_alive
+            || self.connection.origin.listener.draining.get();
+        let mut answer = self.connection.origin.worker.stock.take_head();
         refusal.compose(&mut answer, self.facts.is_head, close);
-        self.connection.worker.cells.answered(&refusal);
+        self.connection.origin.worker.cells.answered(&refusal);
         self.octets_down = answer.len() as u64;
         let written = self.connection.write_all(&answer).await;
-        self.connection.worker.stock.put_head(answer);
+        self.connection.origin.worker.stock.put_head(answer);
         match written {
             Err(_) => Ending::Done,
             Ok(()) if close => Ending::Close,
@@ -579,7 +587,7 @@ impl<'c> Exchange<'c> {
     /// Begins the limit of a phase.
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        let timeouts = &self.connection.worker.config().timeouts;
+        let timeouts = &self.connection.origin.worker.config().timeouts;
         self.connection.timer.set(match phase {
             Phase::RequestBody => timeouts.request_body_idle,
             Phase::RequestWrite | Phase::ResponseWrite => timeouts.write_stall,
@@ -597,7 +605,7 @@ impl<'c> Exchange<'c> {
 
     /// The endpoint left the table, and the time its open requests get is over. Looked up once a round.
     fn has_left(&mut self, picked: &Picked) -> bool {
-        let worker = &self.connection.worker;
+        let worker = &self.connection.origin.worker;
         if worker.drain_round() == self.drain_round {
             return false;
         }

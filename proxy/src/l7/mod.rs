@@ -16,6 +16,8 @@ mod clock;
 mod connection;
 mod exchange;
 mod head;
+mod http2;
+mod origin;
 mod pool;
 mod pump;
 mod refusal;
@@ -24,6 +26,7 @@ mod response;
 
 pub(crate) use buffer::Stock;
 pub(crate) use clock::{Clock, TICK};
-pub(crate) use connection::{Connection, ListenerState};
+pub(crate) use connection::Connection;
+pub(crate) use origin::ListenerState;
 pub(crate) use pool::Pool;
 pub(crate) use refusal::{OVERLOADED, Refusal};

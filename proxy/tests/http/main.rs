@@ -12,3 +12,4 @@ mod limits;
 mod retries;
 mod rfc9110;
 mod rfc9112;
+mod rfc9113;

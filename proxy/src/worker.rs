@@ -47,6 +47,8 @@ impl Proxy {
     ) -> Arc<Self> {
         let board = Board::new(WORKERS_MAX);
         board.register(registry).expect("a registry gets the proxy's metrics once");
+        crate::route::register(table.clone(), key, registry)
+            .expect("a registry gets the proxy's metrics once");
         Arc::new(Self {
             table,
             routes: key,

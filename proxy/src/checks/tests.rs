@@ -162,7 +162,7 @@ async fn a_connection_is_enough_for_tcp() {
     };
     let mut bench = bench(vec![("app", check(CheckKind::Tcp))]);
     bench.put("app", &[backend.address, closed]);
-    let mut got = vec![bench.next().await, bench.next().await];
+    let mut got = [bench.next().await, bench.next().await];
     got.sort_by_key(|(id, _)| *id != backend.address.to_string());
     assert_eq!(got[0], (backend.address.to_string(), Some(Health::Healthy)));
     assert_eq!(got[1], (closed.to_string(), Some(Health::Unhealthy)));
@@ -177,7 +177,7 @@ async fn only_services_that_ask_are_checked_and_a_reload_is_followed() {
     assert_eq!(bench.next().await, (asks.address.to_string(), Some(Health::Healthy)));
     assert_eq!(silent.asked.load(SeqCst), 0);
     bench.config.send_replace(Arc::new(with(vec![("silent", http("/", None))])));
-    let mut got = vec![bench.next().await, bench.next().await];
+    let mut got = [bench.next().await, bench.next().await];
     got.sort_by_key(|(_, verdict)| verdict.is_some());
     assert_eq!(got[0], (asks.address.to_string(), None), "checked no more: its verdict is taken back");
     assert_eq!(got[1], (silent.address.to_string(), Some(Health::Healthy)));

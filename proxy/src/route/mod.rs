@@ -15,6 +15,7 @@ mod explain;
 mod fields;
 mod host;
 mod judge;
+mod metrics;
 mod order;
 mod path;
 mod table;
@@ -28,6 +29,7 @@ use portolan_table::{PathMatch, RouteSpec, ServiceName};
 pub use builder::RouteBuilder;
 pub use explain::{Step, Verdict};
 pub use fields::Fields;
+pub(crate) use metrics::register;
 pub use table::{Loser, Query, Routes};
 
 use crate::UpstreamConfig;

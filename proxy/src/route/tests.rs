@@ -239,6 +239,24 @@ fn a_rule_of_another_listener_does_not_count() {
 }
 
 #[test]
+fn conflicts_and_broken_rules_are_counted() {
+    let rules = ["a h /", "b h /", "c h ~/(", "d h /x"].iter().map(|text| written(text)).collect();
+    let world = World::new(&fixture::config(rules));
+    let registry = prometheus::Registry::new();
+    register(world.table.clone(), world.routes, &registry).unwrap();
+    let figures: Vec<_> = registry
+        .gather()
+        .iter()
+        .map(|family| (family.name().to_owned(), family.get_metric()[0].get_gauge().get_value()))
+        .collect();
+    let figure = |name: &str, value: f64| (format!("portolan_proxy_{name}"), value);
+    assert_eq!(
+        figures,
+        [figure("route_conflicts", 1.0), figure("routes", 4.0), figure("routes_broken", 1.0)]
+    );
+}
+
+#[test]
 fn targets_are_chosen_by_weight() {
     let mut spec = rule("split", "a");
     let target =

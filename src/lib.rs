@@ -1,3 +1,91 @@
-//! Portolan.
+//! Portolan: service discovery and load balancing from one routing table.
+//!
+//! The root package assembles the crates into one process and gives it a command line. See ARCHITECTURE.md for
+//! the whole; [`node::Node`] is a running data plane, [`run`] the daemon around it, [`sim`] a simulated
+//! scheduler to run it against.
 
+mod admin;
+pub mod cli;
+mod logging;
+pub mod node;
+mod run;
 pub mod sim;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+use portolan_config::{Config, Environment, Mistakes};
+
+use cli::{Cli, Command};
+
+/// The whole program: parses the command line, does what it says, gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    match dispatch(command) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "portolan: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => daemon(arguments.config),
+        Command::Check(arguments) => Ok(check(&arguments.file)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn daemon(file: Option<PathBuf>) -> Result<ExitCode> {
+    let config = match &file {
+        Some(file) => match told(Config::load(file, &Environment::of_process())) {
+            Ok(config) => config,
+            Err(code) => return Ok(code),
+        },
+        None => Config::default_without_file(&Environment::of_process()),
+    };
+    logging::start(&config.log)?;
+    control_runtime()?.block_on(run::run(config, file))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(file: &Path) -> ExitCode {
+    match told(Config::check(file, &Environment::of_process())) {
+        Ok(_) => {
+            let _ = writeln!(std::io::stderr(), "{}: no mistakes", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Tells the mistakes of a configuration file on stdout, one per line (they are what `check` is asked for).
+fn told(read: Result<Config, Mistakes>) -> Result<Config, ExitCode> {
+    read.map_err(|mistakes| {
+        let mut stdout = std::io::stdout();
+        let _ = write!(stdout, "{}", portolan_config::render(mistakes.list(), stdout.is_terminal()));
+        if mistakes.omitted() > 0 {
+            let _ = writeln!(std::io::stderr(), "{} more mistakes are not shown", mistakes.omitted());
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// The runtime of sources, catalog, checks and admin: a few threads, however many CPUs there are.
+fn control_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the control runtime cannot be started")
+}

@@ -77,3 +77,26 @@ pub struct Network {
     /// Length of the prefix in bits.
     pub prefix: u8,
 }
+
+impl Default for Config {
+    /// No listener, no zone, no forwarding; limits as documented.
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            zones: Vec::new(),
+            ttl: 5,
+            negative_ttl: 5,
+            forward: Vec::new(),
+            allow_forward: Vec::new(),
+            forward_timeout: Duration::from_secs(4),
+            forward_in_flight_max: 1024,
+            forward_cache_entries: 10_000,
+            udp_size_max: 1232,
+            tcp_connections_max: 1024,
+            tcp_idle: Duration::from_secs(10),
+            txt_labels: Vec::new(),
+            node: NodeConfig::default(),
+            state_dir: None,
+        }
+    }
+}

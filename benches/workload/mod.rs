@@ -1,0 +1,104 @@
+//! The one workload that all benches share: services of four endpoints, named and addressed by number.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use portolan_table::{
+    Address, Admission, AppProtocol, ChangeSet, Endpoint, Health, Instance, InstanceEndpoint, Labels, Member, Network,
+    PortSpec, Protocol, Provenance, Publisher, Service, ServiceName, ServicePort, ServiceSpec, Slot, SourceId,
+    SourceStatus, Standing,
+};
+
+/// Endpoints of every service.
+pub const ENDPOINTS: usize = 4;
+
+/// The name of service `n`.
+#[must_use]
+pub fn name(n: usize) -> ServiceName {
+    ServiceName::parse(&format!("svc{n:06}.load.test")).expect("a valid name")
+}
+
+/// Service `n`; another `version` gives its first endpoint another address, as a replaced task has.
+#[must_use]
+pub fn service(n: usize, version: u8) -> Arc<Service> {
+    let instances: Vec<Arc<Instance>> = (0..ENDPOINTS).map(|k| instance(n, k, version)).collect();
+    let spec = ServiceSpec {
+        key: format!("/test/load/svc{n:06}").into(),
+        name: name(n),
+        ports: vec![PortSpec { number: 10_000, name: Some("http".into()), ..PortSpec::default() }],
+        labels: Labels::default(),
+        checks_defined: true,
+        version: None,
+        merge: None,
+        routes: Vec::new(),
+        virtual_addresses: Vec::new(),
+    };
+    let endpoints: Box<[Endpoint]> = instances.iter().enumerate().map(|(k, i)| endpoint(n, k, i)).collect();
+    let port = ServicePort {
+        number: 10_000,
+        name: Some("http".into()),
+        protocol: Protocol::Tcp,
+        app_protocol: AppProtocol::Http,
+        labels: Labels::default(),
+        live: endpoints.len() as u32,
+        endpoints,
+        weighted: false,
+    };
+    let member = |instance| Member { source: SourceId(0), instance, admission: Admission::In };
+    Arc::new(Service {
+        name: name(n),
+        ports: Box::new([port]),
+        members: instances.into_iter().map(member).collect(),
+        specs: Box::new([(SourceId(0), Arc::new(spec))]),
+    })
+}
+
+fn address(n: usize, k: usize, version: u8) -> IpAddr {
+    let version = if k == 0 { version } else { 0 };
+    IpAddr::V4(Ipv4Addr::new(10, (k as u8) << 4 | (n >> 16) as u8, (n >> 8) as u8, n as u8 ^ version))
+}
+
+fn instance(n: usize, k: usize, version: u8) -> Arc<Instance> {
+    let host = address(n, k, version);
+    let mut instance = Instance::running(format!("test_load_svc{n:06}.instance-{k:08x}-{version}._app.1"));
+    instance.health = Health::Healthy;
+    instance.node = Some(host.to_string().into());
+    instance.addresses.push(Address { ip: host, network: Network::Host, provenance: Provenance::NodeAddress });
+    instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number: 31_000 });
+    Arc::new(instance)
+}
+
+fn endpoint(n: usize, k: usize, instance: &Instance) -> Endpoint {
+    Endpoint {
+        address: SocketAddr::new(instance.addresses[0].ip, 31_000),
+        member: k as u32,
+        slot: Slot { index: (n * ENDPOINTS + k) as u32, epoch: 0 },
+        weight: 1,
+        provenance: Provenance::NodeAddress,
+    }
+}
+
+/// The one source of the workload, synced.
+#[must_use]
+pub fn sources() -> Vec<SourceStatus> {
+    vec![SourceStatus {
+        id: SourceId(0),
+        name: "load".into(),
+        kind: "marathon",
+        standing: Standing::Synced,
+        required: true,
+        has_data: true,
+    }]
+}
+
+/// Publishes a whole table of about `endpoints` endpoints; returns its number of services.
+pub fn fill(publisher: &mut Publisher, endpoints: usize) -> usize {
+    let services = (endpoints / ENDPOINTS).max(1);
+    let mut change = ChangeSet::default();
+    change.set_sources(sources());
+    for n in 0..services {
+        change.upsert(service(n, 0));
+    }
+    publisher.apply(change).expect("a new table is a change");
+    services
+}

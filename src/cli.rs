@@ -1,0 +1,68 @@
+//! The command line: what can be typed, with its help. What it means is elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+/// Service discovery and load balancing: one routing table for DNS and proxy.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the data plane in the foreground.
+    #[command(after_help = "Examples:\n  portolan run --config /etc/portolan.toml\n  portolan run            # documented defaults, unprivileged ports")]
+    Run(RunArgs),
+    /// Check a configuration file; exit 0 if it can be used, 1 if not.
+    #[command(after_help = "Examples:\n  portolan check /etc/portolan.toml")]
+    Check(CheckArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Examples:\n  portolan completions bash > /etc/bash_completion.d/portolan")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file (TOML). Without it the documented defaults are used.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration file (TOML).
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where the DNS server listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8053")]
+    pub dns: SocketAddr,
+    /// Where the HTTP proxy listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub proxy: SocketAddr,
+    /// Where the TCP proxy listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub tcp: SocketAddr,
+    /// Where the admin API listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    pub admin: SocketAddr,
+    /// End after this many seconds instead of on Ctrl-C.
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+}

@@ -1,0 +1,138 @@
+//! `portolan demo`: a simulated Marathon with real small backends, and a node in front of them, in one process.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use portolan_config::{Config, Environment};
+
+use crate::cli::DemoArgs;
+use crate::node::Node;
+use crate::sim;
+
+/// Longest wait for the first answers.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs until Ctrl-C, or for as long as asked.
+pub(crate) async fn run(arguments: DemoArgs) -> Result<ExitCode> {
+    let state = tempfile::tempdir().context("no temporary directory for the state")?;
+    let cluster = sim::start(sim::demo()).await.context("the simulated Marathon cannot be started")?;
+    let text = configuration(&arguments, &cluster.url(), state.path());
+    let config = Config::parse(&text, "demo.toml", &Environment::of_process())
+        .map_err(|mistakes| anyhow::anyhow!("the demo's own configuration: {}", mistakes))?;
+    let node = Node::start(config, None).await?;
+    wait_ready(&node).await?;
+    tell(&node, &cluster.url())?;
+    let end = async {
+        match arguments.seconds {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = end => {}
+        result = tokio::signal::ctrl_c() => result.context("Ctrl-C")?,
+    }
+    node.drain().await;
+    cluster.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configuration(arguments: &DemoArgs, marathon: &str, state: &std::path::Path) -> String {
+    let DemoArgs { dns, proxy, tcp, admin, .. } = arguments;
+    format!(
+        r#"
+[node]
+name = "demo"
+state_dir = "{state}"
+
+[[source]]
+name = "marathon"
+type = "marathon"
+urls = ["{marathon}"]
+
+[dns]
+listen = ["{dns}"]
+
+[[dns.zone]]
+name = "svc.cluster"
+schema = "native"
+
+[[proxy.listener]]
+name = "web"
+bind = "{proxy}"
+protocol = "http"
+
+[[proxy.listener]]
+name = "echo"
+bind = "{tcp}"
+protocol = "tcp"
+
+[[proxy.route]]
+listener = "web"
+host = "shop.example.com"
+service = "web.shop"
+
+[[proxy.route]]
+listener = "web"
+host = "shop.example.com"
+path = "/cart"
+service = "cart.shop"
+
+[[proxy.route]]
+listener = "web"
+host = "blog.example.com"
+service = "blog"
+
+[[proxy.route]]
+listener = "echo"
+service = "echo"
+
+[admin]
+listen = "{admin}"
+"#,
+        state = state.display()
+    )
+}
+
+async fn wait_ready(node: &Node) -> Result<()> {
+    let ready = async {
+        let live = |name: &str| node.table().load().service(name).is_some_and(|s| s.live_members().count() > 0);
+        while !["web.shop", "cart.shop", "blog", "echo"].into_iter().all(live) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(READY_TIMEOUT, ready).await.context("the simulated tasks did not become healthy in time")
+}
+
+/// Prints commands that work as they stand.
+fn tell(node: &Node, marathon: &str) -> Result<()> {
+    let address = |name: &str| node.address(name).with_context(|| format!("{name} is not bound"));
+    let (dns, web, echo, admin) = (address("dns")?, address("web")?, address("echo")?, address("admin")?);
+    let dig = format!("dig @{} -p {}", dns.ip(), dns.port());
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "\
+Portolan is serving a simulated cluster. Try:
+
+  {dig} web.shop.svc.cluster
+  {dig} _http._tcp.web.shop.svc.cluster SRV
+  {dig} web.shop.svc.cluster TXT
+  curl -H 'Host: shop.example.com' http://{web}/
+  curl -H 'Host: shop.example.com' http://{web}/cart
+  curl -H 'Host: blog.example.com' http://{web}/
+  curl http://{admin}/api/v1/services
+  curl http://{admin}/metrics
+  curl -X PUT -H 'Content-Type: application/json' -d '{{\"instances\": 5}}' {marathon}/v2/apps//shop/web
+  portolan --help
+  portolan endpoints --admin http://{admin}
+  portolan explain --admin http://{admin} http://shop.example.com/cart
+
+TCP echo: {echo}   Marathon: {marathon}   Ctrl-C ends it.
+"
+    )?;
+    out.flush()?;
+    Ok(())
+}

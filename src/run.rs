@@ -1,0 +1,118 @@
+//! `portolan run`: the node, signals, and the configuration file as it changes.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use portolan_config::{Config, Environment};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Command;
+use crate::node::Node;
+
+/// How often the configuration file is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a reload is asked by.
+enum Event {
+    Reload(&'static str),
+    Stop(&'static str),
+}
+
+/// Runs until told to stop; returns once drained.
+///
+/// # Errors
+/// When the node cannot start. Mistakes of the file have been told before, before this is called.
+pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut watched = Watched::new(file.clone());
+    let mut node = Node::start(config, file.clone()).await?;
+    for (name, address) in node.addresses() {
+        tracing::info!(listener = name, %address, "bound");
+    }
+    loop {
+        // Every arm is cancel-safe: nothing is lost when another one is taken.
+        let event = tokio::select! {
+            _ = hangup.recv() => Event::Reload("SIGHUP"),
+            () = watched.changed() => Event::Reload("file changed"),
+            _ = terminate.recv() => Event::Stop("SIGTERM"),
+            _ = interrupt.recv() => Event::Stop("SIGINT"),
+            command = node.command() => match command {
+                Some(Command::Reload) => Event::Reload("admin API"),
+                Some(Command::Stop) | None => Event::Stop("admin API"),
+            },
+        };
+        match event {
+            Event::Reload(cause) => reload(&mut node, file.as_ref(), cause).await,
+            Event::Stop(cause) => {
+                tracing::info!(cause, "stopping");
+                break;
+            }
+        }
+    }
+    // A second signal ends at once what the first lets drain.
+    tokio::select! {
+        () = node.drain() => Ok(()),
+        _ = terminate.recv() => anyhow::bail!("stopped before the drain was done: second SIGTERM"),
+        _ = interrupt.recv() => anyhow::bail!("stopped before the drain was done: second SIGINT"),
+    }
+}
+
+async fn reload(node: &mut Node, file: Option<&PathBuf>, cause: &'static str) {
+    let Some(file) = file else {
+        tracing::info!(cause, "nothing to reload: running without a configuration file");
+        return;
+    };
+    tracing::info!(cause, file = %file.display(), "reloading");
+    let refused = match Config::load(file, &Environment::of_process()) {
+        Ok(config) => match node.reload(config).await {
+            Ok(()) => return,
+            Err(error) => vec![format!("{error:#}")],
+        },
+        Err(mistakes) => mistakes.list().iter().map(ToString::to_string).collect(),
+    };
+    for mistake in &refused {
+        tracing::error!(mistake, "configuration refused; the one before stays in force");
+    }
+    node.refuse(refused);
+}
+
+/// The configuration file, looked at once a second: works on every file system and for every way to write.
+struct Watched {
+    file: Option<PathBuf>,
+    seen: Option<(SystemTime, u64)>,
+}
+
+impl Watched {
+    fn new(file: Option<PathBuf>) -> Self {
+        let mut watched = Self { file, seen: None };
+        watched.seen = watched.look();
+        watched
+    }
+
+    fn look(&self) -> Option<(SystemTime, u64)> {
+        let metadata = std::fs::metadata(self.file.as_ref()?).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+
+    /// Waits until the file differs from what it was and has held still for one look. Cancel-safe.
+    async fn changed(&mut self) {
+        if self.file.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let now = self.look();
+            if now.is_none() || now == self.seen {
+                continue;
+            }
+            tokio::time::sleep(WATCH_INTERVAL / 4).await;
+            if self.look() == now {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What the tests stand on: nodes in this process, clients on raw sockets, fake schedulers, waiting.
+
+pub mod apps;
+pub mod dns;
+pub mod http;
+pub mod marathon;
+pub mod node;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Longest wait for a condition. Far above what is expected: a loaded machine must not fail a test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives something; fails with `what` after [`PATIENCE`].
+pub async fn until<T, F, Fut>(what: &str, mut condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A runtime like the control side's.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    output
+}
+
+/// The folder of shared cases beside the repository, if it is there. CI always has it.
+pub fn shared() -> Option<PathBuf> {
+    let beside = std::env::var_os("PORTOLAN_SHARED").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
+    let there = beside.join("fixtures").is_dir();
+    assert!(there || std::env::var_os("CI").is_none(), "CI runs with the shared cases beside the repository");
+    there.then_some(beside)
+}

@@ -40,8 +40,8 @@ fn with_the_scheduler_down_the_saved_table_serves_within_a_second() {
         let fake = Fake::start(vec![app("/shop/web", &[("10.1.0.1", 31_000)])]);
         let source = marathon(&fake.url());
         let node = TestNode::start(&source, "").await;
-        until("an answer", || async {
-            (dns::ask(node.dns(), WEB, RecordType::A).await.response_code == ResponseCode::NoError).then_some(())
+        until("a whole list", || async {
+            (http::get(node.admin(), "localhost", "/readyz").await.status == 200).then_some(())
         })
         .await;
         fake.kill();
@@ -67,8 +67,8 @@ fn a_saved_table_of_other_sources_is_not_loaded() {
     block_on(async {
         let fake = Fake::start(vec![app("/shop/web", &[("10.1.0.1", 31_000)])]);
         let node = TestNode::start(&marathon(&fake.url()), "").await;
-        until("an answer", || async {
-            (dns::ask(node.dns(), WEB, RecordType::A).await.response_code == ResponseCode::NoError).then_some(())
+        until("a whole list", || async {
+            (http::get(node.admin(), "localhost", "/readyz").await.status == 200).then_some(())
         })
         .await;
         fake.kill();

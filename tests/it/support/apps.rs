@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// A host-network app with a port named `http` and one running, healthy task per address.
-pub fn app(id: &str, tasks: &[(&str, u16)]) -> Value {
+pub(crate) fn app(id: &str, tasks: &[(&str, u16)]) -> Value {
     let listed: Vec<Value> = tasks.iter().enumerate().map(|(n, (host, port))| task(id, n, host, *port)).collect();
     json!({
         "id": id, "instances": tasks.len(), "labels": {}, "networks": [{"mode": "host"}],
@@ -15,13 +15,13 @@ pub fn app(id: &str, tasks: &[(&str, u16)]) -> Value {
 }
 
 /// The id of task `n` of an app.
-pub fn task_id(app: &str, n: usize) -> String {
+pub(crate) fn task_id(app: &str, n: usize) -> String {
     let path = app.trim_start_matches('/').replace('/', "_");
     format!("{path}.instance-5d0f6c1e-7c9a-11eb-8b2e-0242ac11{n:04x}._app.1")
 }
 
 /// A running, healthy task.
-pub fn task(app: &str, n: usize, host: &str, port: u16) -> Value {
+pub(crate) fn task(app: &str, n: usize, host: &str, port: u16) -> Value {
     json!({
         "id": task_id(app, n), "appId": app, "host": host, "ports": [port], "servicePorts": [],
         "ipAddresses": [{"ipAddress": host, "protocol": "IPv4"}], "slaveId": "S0", "state": "TASK_RUNNING",
@@ -33,7 +33,7 @@ pub fn task(app: &str, n: usize, host: &str, port: u16) -> Value {
 }
 
 /// The payload of a `status_update_event` for task `n`.
-pub fn status(app: &str, n: usize, host: &str, port: u16, status: &str) -> Value {
+pub(crate) fn status(app: &str, n: usize, host: &str, port: u16, status: &str) -> Value {
     json!({
         "slaveId": "S0", "taskId": task_id(app, n), "taskStatus": status, "message": "", "appId": app, "host": host,
         "ipAddresses": [{"ipAddress": host, "protocol": "IPv4"}], "ports": [port],

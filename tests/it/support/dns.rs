@@ -8,12 +8,12 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::net::UdpSocket;
 
 /// Asks by UDP with EDNS; panics if there is no answer.
-pub async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Message {
+pub(crate) async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Message {
     try_ask(server, name, kind).await.unwrap_or_else(|| panic!("{server} does not answer {name} {kind}"))
 }
 
 /// Asks by UDP with EDNS; `None` if three tries bring no answer.
-pub async fn try_ask(server: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
+pub(crate) async fn try_ask(server: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
     let socket = UdpSocket::bind((server.ip(), 0)).await.or(UdpSocket::bind("127.0.0.1:0").await).unwrap();
     socket.connect(server).await.unwrap();
     let query = compose(name, kind);
@@ -40,7 +40,7 @@ fn compose(name: &str, kind: RecordType) -> Message {
 }
 
 /// The addresses of an A or AAAA answer, sorted; panics unless it is NOERROR.
-pub async fn addresses(server: SocketAddr, name: &str, kind: RecordType) -> Vec<String> {
+pub(crate) async fn addresses(server: SocketAddr, name: &str, kind: RecordType) -> Vec<String> {
     let message = ask(server, name, kind).await;
     assert_eq!(message.response_code, ResponseCode::NoError, "{name} {kind}");
     let mut found: Vec<String> = message

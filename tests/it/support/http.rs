@@ -7,24 +7,24 @@ use tokio::net::TcpStream;
 
 /// An answer, read until the server closed.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 /// GET with `Connection: close`; panics if there is no answer.
-pub async fn get(server: SocketAddr, host: &str, path: &str) -> Answer {
+pub(crate) async fn get(server: SocketAddr, host: &str, path: &str) -> Answer {
     try_get(server, host, path).await.unwrap_or_else(|error| panic!("GET {host}{path} at {server}: {error}"))
 }
 
 /// GET with `Connection: close`.
-pub async fn try_get(server: SocketAddr, host: &str, path: &str) -> std::io::Result<Answer> {
+pub(crate) async fn try_get(server: SocketAddr, host: &str, path: &str) -> std::io::Result<Answer> {
     request(server, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
 }
 
 /// Sends the octets as they are and reads until the server closes.
-pub async fn request(server: SocketAddr, request: &str) -> std::io::Result<Answer> {
+pub(crate) async fn request(server: SocketAddr, request: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(server).await?;
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -58,7 +58,7 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// GET of a JSON document.
-pub async fn json(server: SocketAddr, path: &str) -> serde_json::Value {
+pub(crate) async fn json(server: SocketAddr, path: &str) -> serde_json::Value {
     let answer = get(server, "localhost", path).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     serde_json::from_str(&answer.body).unwrap()

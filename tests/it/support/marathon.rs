@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// How requests for `/v2/apps…` and `/v2/events` are answered.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Mood {
+pub(crate) enum Mood {
     /// As it should be.
     #[default]
     Sound,
@@ -37,20 +37,20 @@ struct State {
 
 /// A running fake. Ends with its last handle's program; its threads hold nothing else.
 #[derive(Clone)]
-pub struct Fake {
-    pub address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     closed: Arc<AtomicBool>,
 }
 
 impl Fake {
     /// Starts one that serves `apps` (the array of `/v2/apps?embed=apps.tasks`).
-    pub fn start(apps: Vec<Value>) -> Self {
+    pub(crate) fn start(apps: Vec<Value>) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), apps)
     }
 
     /// Starts one at an address that another has left.
-    pub fn start_at(address: SocketAddr, apps: Vec<Value>) -> Self {
+    pub(crate) fn start_at(address: SocketAddr, apps: Vec<Value>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { apps, ..State::default() }));
@@ -68,55 +68,55 @@ impl Fake {
         fake
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Changes what lists say; nobody is told.
-    pub fn set_apps(&self, apps: Vec<Value>) {
+    pub(crate) fn set_apps(&self, apps: Vec<Value>) {
         self.state.lock().unwrap().apps = apps;
     }
 
     /// Changes how requests are answered from now on.
-    pub fn set_mood(&self, mood: Mood) {
+    pub(crate) fn set_mood(&self, mood: Mood) {
         self.state.lock().unwrap().mood = mood;
     }
 
     /// Sends an event to all subscribers; returns how many there are.
-    pub fn event(&self, kind: &str, mut payload: Value) -> usize {
+    pub(crate) fn event(&self, kind: &str, mut payload: Value) -> usize {
         payload["eventType"] = json!(kind);
         payload["timestamp"] = json!("2021-03-04T05:06:07.089Z");
         self.raw(format!("event: {kind}\r\ndata: {payload}\r\n\r\n").as_bytes())
     }
 
     /// Sends these octets to all subscribers; returns how many there are.
-    pub fn raw(&self, octets: &[u8]) -> usize {
+    pub(crate) fn raw(&self, octets: &[u8]) -> usize {
         let mut state = self.state.lock().unwrap();
         state.subscribers.retain_mut(|stream| stream.write_all(octets).is_ok());
         state.subscribers.len()
     }
 
     /// Subscribers of the event stream.
-    pub fn subscribers(&self) -> usize {
+    pub(crate) fn subscribers(&self) -> usize {
         self.state.lock().unwrap().subscribers.len()
     }
 
     /// Ends all event streams.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for stream in self.state.lock().unwrap().subscribers.drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 
     /// Ends everything: nobody listens at the address any more.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.cut();
         let _ = TcpStream::connect(self.address);
     }
 
     /// How often a path (without query) was asked for.
-    pub fn requests(&self, path: &str) -> usize {
+    pub(crate) fn requests(&self, path: &str) -> usize {
         self.state.lock().unwrap().requests.get(path).copied().unwrap_or(0)
     }
 

@@ -1,20 +1,20 @@
 //! What the tests stand on: nodes in this process, clients on raw sockets, fake schedulers, waiting.
 
-pub mod apps;
-pub mod dns;
-pub mod http;
-pub mod marathon;
-pub mod node;
+pub(crate) mod apps;
+pub(crate) mod dns;
+pub(crate) mod http;
+pub(crate) mod marathon;
+pub(crate) mod node;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Longest wait for a condition. Far above what is expected: a loaded machine must not fail a test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something; fails with `what` after [`PATIENCE`].
-pub async fn until<T, F, Fut>(what: &str, mut condition: F) -> T
+pub(crate) async fn until<T, F, Fut>(what: &str, mut condition: F) -> T
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
@@ -30,7 +30,11 @@ where
 }
 
 /// A runtime like the control side's.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    if let Ok(level) = std::env::var("PORTOLAN_LOG") {
+        // For people who look for a fault; only the first test of a run starts it.
+        let _ = tracing_subscriber::fmt().with_env_filter(level).try_init();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let output = runtime.block_on(future);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -38,7 +42,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// The folder of shared cases beside the repository, if it is there. CI always has it.
-pub fn shared() -> Option<PathBuf> {
+pub(crate) fn shared() -> Option<PathBuf> {
     let beside = std::env::var_os("PORTOLAN_SHARED").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
         PathBuf::from,

@@ -8,20 +8,20 @@ use portolan_config::{Config, Environment};
 use tempfile::TempDir;
 
 /// A running node and the directory of its state.
-pub struct TestNode {
-    pub node: Node,
-    pub home: TempDir,
+pub(crate) struct TestNode {
+    pub(crate) node: Node,
+    pub(crate) home: TempDir,
 }
 
 impl TestNode {
     /// Starts a node with `sources` (TOML) and one DNS, one HTTP (`web`) and one TCP (`echo`) listener; `more` is
     /// appended to the configuration.
-    pub async fn start(sources: &str, more: &str) -> Self {
+    pub(crate) async fn start(sources: &str, more: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), sources, more).await
     }
 
     /// The same with the state of a node before.
-    pub async fn start_in(home: TempDir, sources: &str, more: &str) -> Self {
+    pub(crate) async fn start_in(home: TempDir, sources: &str, more: &str) -> Self {
         let text = configuration(&home.path().join("state"), sources, more);
         let environment = Environment { host_name: "edge-1".into(), ..Environment::of_process() };
         let config = Config::parse(&text, "test.toml", &environment).unwrap_or_else(|mistakes| panic!("{mistakes}"));
@@ -29,31 +29,31 @@ impl TestNode {
         Self { node, home }
     }
 
-    pub fn dns(&self) -> SocketAddr {
+    pub(crate) fn dns(&self) -> SocketAddr {
         self.node.address("dns").unwrap()
     }
 
-    pub fn web(&self) -> SocketAddr {
+    pub(crate) fn web(&self) -> SocketAddr {
         self.node.address("web").unwrap()
     }
 
-    pub fn echo(&self) -> SocketAddr {
+    pub(crate) fn echo(&self) -> SocketAddr {
         self.node.address("echo").unwrap()
     }
 
-    pub fn admin(&self) -> SocketAddr {
+    pub(crate) fn admin(&self) -> SocketAddr {
         self.node.address("admin").unwrap()
     }
 
     /// Drains the node and gives its directory back for the next.
-    pub async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         self.node.drain().await;
         self.home
     }
 }
 
 /// The configuration file of a test node.
-pub fn configuration(state: &std::path::Path, sources: &str, more: &str) -> String {
+pub(crate) fn configuration(state: &std::path::Path, sources: &str, more: &str) -> String {
     format!(
         r#"
 [node]
@@ -83,11 +83,11 @@ listen = ["127.0.0.1:0"]
 }
 
 /// A Marathon source for the test node.
-pub fn marathon(url: &str) -> String {
+pub(crate) fn marathon(url: &str) -> String {
     format!("[[source]]\nname = \"marathon\"\ntype = \"marathon\"\nurls = [\"{url}\"]\n")
 }
 
 /// The built program.
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_portolan"))
 }

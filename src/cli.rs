@@ -18,11 +18,20 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the data plane in the foreground.
-    #[command(after_help = "Examples:\n  portolan run --config /etc/portolan.toml\n  portolan run            # documented defaults, unprivileged ports")]
+    #[command(
+        after_help = "Examples:\n  portolan run --config /etc/portolan.toml\n  portolan run            # documented defaults, unprivileged ports"
+    )]
     Run(RunArgs),
     /// Check a configuration file; exit 0 if it can be used, 1 if not.
     #[command(after_help = "Examples:\n  portolan check /etc/portolan.toml")]
     Check(CheckArgs),
+    /// Run a simulated cluster, real small backends and a Portolan in front of them, and print what to try.
+    #[command(
+        after_help = "Examples:\n  portolan demo\n  portolan demo --dns 127.0.0.1:5353 --proxy 127.0.0.1:8000"
+    )]
+    Demo(DemoArgs),
+    /// Run a simulated Marathon API.
+    Sim(crate::sim::command::Args),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  portolan completions bash > /etc/bash_completion.d/portolan")]
     Completions {

@@ -1,6 +1,7 @@
 //! `portolan demo`: a simulated Marathon with real small backends, and a node in front of them, in one process.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use portolan_config::{Config, Environment};
 
 use crate::cli::DemoArgs;
 use crate::node::Node;
-use crate::sim;
+use crate::sim::Scenario;
+use crate::sim::command::start_scenario;
 
 /// Longest wait for the first answers.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -17,7 +19,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Runs until Ctrl-C, or for as long as asked.
 pub(crate) async fn run(arguments: DemoArgs) -> Result<ExitCode> {
     let state = tempfile::tempdir().context("no temporary directory for the state")?;
-    let cluster = sim::start(sim::demo()).await.context("the simulated Marathon cannot be started")?;
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let cluster = start_scenario(Scenario::demo(), listen, None)
+        .await
+        .context("the simulated Marathon cannot be started")?;
     let text = configuration(&arguments, &cluster.url(), state.path());
     let config = Config::parse(&text, "demo.toml", &Environment::of_process())
         .map_err(|mistakes| anyhow::anyhow!("the demo's own configuration: {}", mistakes))?;
@@ -35,7 +40,7 @@ pub(crate) async fn run(arguments: DemoArgs) -> Result<ExitCode> {
         result = tokio::signal::ctrl_c() => result.context("Ctrl-C")?,
     }
     node.drain().await;
-    cluster.stop().await;
+    cluster.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -98,12 +103,15 @@ listen = "{admin}"
 
 async fn wait_ready(node: &Node) -> Result<()> {
     let ready = async {
-        let live = |name: &str| node.table().load().service(name).is_some_and(|s| s.live_members().count() > 0);
+        let live =
+            |name: &str| node.table().load().service(name).is_some_and(|s| s.live_members().count() > 0);
         while !["web.shop", "cart.shop", "blog", "echo"].into_iter().all(live) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(READY_TIMEOUT, ready).await.context("the simulated tasks did not become healthy in time")
+    tokio::time::timeout(READY_TIMEOUT, ready)
+        .await
+        .context("the simulated tasks did not become healthy in time")
 }
 
 /// Prints commands that work as they stand.
@@ -126,9 +134,6 @@ Portolan is serving a simulated cluster. Try:
   curl http://{admin}/api/v1/services
   curl http://{admin}/metrics
   curl -X PUT -H 'Content-Type: application/json' -d '{{\"instances\": 5}}' {marathon}/v2/apps//shop/web
-  portolan --help
-  portolan endpoints --admin http://{admin}
-  portolan explain --admin http://{admin} http://shop.example.com/cart
 
 TCP echo: {echo}   Marathon: {marathon}   Ctrl-C ends it.
 "

@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod cli;
+mod demo;
 mod logging;
 pub mod node;
 mod run;
@@ -38,6 +39,15 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => daemon(arguments.config),
         Command::Check(arguments) => Ok(check(&arguments.file)),
+        Command::Demo(arguments) => {
+            logging::start(&logging::quiet())?;
+            control_runtime()?.block_on(demo::run(arguments))
+        }
+        Command::Sim(arguments) => {
+            logging::start(&logging::quiet())?;
+            control_runtime()?.block_on(sim::command::run(arguments))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

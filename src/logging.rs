@@ -16,7 +16,8 @@ const VARIABLE: &str = "PORTOLAN_LOG";
 pub(crate) fn start(log: &Log) -> Result<()> {
     let level = std::env::var(VARIABLE).unwrap_or_else(|_| log.level.clone());
     let filter = EnvFilter::try_new(&level).map_err(|error| anyhow!("log level {level:?}: {error}"))?;
-    let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let terminal =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(terminal).try_init(),

@@ -19,17 +19,17 @@ const QUERIES: usize = 65_536;
 const LOST: Duration = Duration::from_millis(500);
 
 /// A queries of the whole zone, a fifth of them for names that do not exist.
-pub fn a(server: &Server, time: Duration) -> Result<Sample, String> {
+pub(crate) fn a(server: &Server, time: Duration) -> Result<Sample, String> {
     run(server.port, time, 1, "svc")
 }
 
 /// SRV queries likewise.
-pub fn srv(server: &Server, time: Duration) -> Result<Sample, String> {
+pub(crate) fn srv(server: &Server, time: Duration) -> Result<Sample, String> {
     run(server.port, time, 33, "_http._tcp.svc")
 }
 
 /// True if the last name of the zone is answered in full.
-pub fn answers(port: u16) -> bool {
+pub(crate) fn answers(port: u16) -> bool {
     let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return false };
     let mut query = Vec::new();
     compose(&mut query, &format!("svc{NAMES:05}.svc.cluster"), 1);
@@ -120,7 +120,7 @@ impl Load {
             }
             let received = self.receive(socket)?;
             turns = turns.wrapping_add(1);
-            if received > 0 || turns % 64 == 0 {
+            if received > 0 || turns.is_multiple_of(64) {
                 let now = Instant::now();
                 if received > 0 {
                     last = now;
@@ -162,16 +162,19 @@ impl Load {
         let slices: Vec<[IoSlice<'_>; 1]> =
             self.out.iter().zip(&self.lengths).map(|(bytes, len)| [IoSlice::new(&bytes[..*len])]).collect();
         let nowhere = vec![None; BATCH];
-        let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, &nowhere, [], MsgFlags::empty())?.count();
+        let sent =
+            sendmmsg(socket.as_raw_fd(), &mut headers, &slices, &nowhere, [], MsgFlags::empty())?.count();
         assert_eq!(sent, BATCH, "the send buffer holds a batch");
         Ok(())
     }
 
     fn receive(&mut self, socket: &UdpSocket) -> nix::Result<usize> {
         let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> = self.input.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
+        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+            self.input.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
         let lengths: Vec<usize> =
-            match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+            match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)
+            {
                 Ok(messages) => messages.map(|message| message.bytes).collect(),
                 Err(nix::Error::EAGAIN) => return Ok(0),
                 Err(error) => return Err(error),

@@ -16,14 +16,16 @@ const UPSTREAMS: usize = 4;
 const CONNECTIONS: &str = "64";
 
 /// Starts the upstreams once, on a thread of this process; returns their ports.
-pub fn origins() -> Result<Vec<u16>, String> {
+pub(crate) fn origins() -> Result<Vec<u16>, String> {
     static PORTS: OnceLock<Result<Vec<u16>, String>> = OnceLock::new();
     PORTS.get_or_init(start).clone()
 }
 
 fn start() -> Result<Vec<u16>, String> {
-    let listeners: Vec<TcpListener> =
-        (0..UPSTREAMS).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let listeners: Vec<TcpListener> = (0..UPSTREAMS)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.to_string())?;
     let ports = listeners.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<_, _>>();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -47,21 +49,34 @@ fn start() -> Result<Vec<u16>, String> {
 /// One answer per request head; requests of the load have no body and do not arrive in pieces or together.
 async fn answer(mut stream: tokio::net::TcpStream) {
     let _ = stream.set_nodelay(true);
-    let canned = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\n\r\n{}", "x".repeat(BODY));
+    let canned = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\n\r\n{}",
+        "x".repeat(BODY)
+    );
     let mut buffer = vec![0; 8192];
     while let Ok(read) = stream.read(&mut buffer).await {
-        if read == 0 || !buffer[..read].ends_with(b"\r\n\r\n") || stream.write_all(canned.as_bytes()).await.is_err() {
+        if read == 0
+            || !buffer[..read].ends_with(b"\r\n\r\n")
+            || stream.write_all(canned.as_bytes()).await.is_err()
+        {
             return;
         }
     }
 }
 
 /// wrk, one thread, keep-alive. The whole answer is checked on one request beforehand, the status by wrk.
-pub fn load(server: &Server, time: Duration) -> Result<Sample, String> {
+pub(crate) fn load(server: &Server, time: Duration) -> Result<Sample, String> {
     check(server.port)?;
     let seconds = time.as_secs().max(1);
     let output = Command::new("wrk")
-        .args(["-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s"), &format!("http://127.0.0.1:{}/", server.port)])
+        .args([
+            "-t1",
+            "-c",
+            CONNECTIONS,
+            "-d",
+            &format!("{seconds}s"),
+            &format!("http://127.0.0.1:{}/", server.port),
+        ])
         .output()
         .map_err(|e| format!("wrk cannot be started: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -78,7 +93,14 @@ pub fn load(server: &Server, time: Duration) -> Result<Sample, String> {
     if operations == 0 {
         return Err(format!("{}: wrk saw no answer\n{text}", server.name));
     }
-    Ok(Sample { operations: operations as f64, errors: refused + broken, seconds: 0.0, server: 0.0, load: 0.0, resident: 0 })
+    Ok(Sample {
+        operations: operations as f64,
+        errors: refused + broken,
+        seconds: 0.0,
+        server: 0.0,
+        load: 0.0,
+        resident: 0,
+    })
 }
 
 fn check(port: u16) -> Result<(), String> {
@@ -89,7 +111,9 @@ fn check(port: u16) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let mut text = Vec::new();
     match stream.read_to_end(&mut text) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => return Err(format!("port {port}: {error}")),
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => {
+            return Err(format!("port {port}: {error}"));
+        }
         _ => {}
     }
     let text = String::from_utf8_lossy(&text);

@@ -5,6 +5,8 @@
 //! the server) / operations; medians and ranges over the repetitions go to stdout and to `target/peers/`.
 //! Answers are checked and errors counted; see benches/README.md for how to read the result.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
 mod dns_load;
 mod http;
 mod measure;
@@ -65,15 +67,22 @@ fn parse(arguments: &[String]) -> Option<Options> {
     Some(options)
 }
 
+type Start = fn(&std::path::Path) -> Result<Vec<Server>, String>;
 type Load = Box<dyn Fn(&Server, Duration) -> Result<Sample, String>>;
 
 fn run(options: &Options) -> Result<(), String> {
     measure::pin(1)?;
     let directory = measure::scratch()?;
-    let parts: [(&str, &str, &str, fn(&std::path::Path) -> Result<Vec<Server>, String>, Load); 4] = [
+    let parts: [(&str, &str, &str, Start, Load); 4] = [
         ("dns-a", "DNS A, 4 addresses, 20 % NXDOMAIN, EDNS", "knot", servers::dns, Box::new(dns_load::a)),
         ("dns-srv", "DNS SRV, 4 targets with addresses", "knot", servers::dns, Box::new(dns_load::srv)),
-        ("http", "HTTP/1.1 keep-alive, 128 B, 4 upstreams, 64 connections", "haproxy", servers::http, Box::new(http::load)),
+        (
+            "http",
+            "HTTP/1.1 keep-alive, 128 B, 4 upstreams, 64 connections",
+            "haproxy",
+            servers::http,
+            Box::new(http::load),
+        ),
         ("tcp", "TCP bulk relay, 4 connections", "haproxy", servers::tcp, Box::new(tcp_load::bulk)),
     ];
     let mut tables = Vec::new();

@@ -10,41 +10,41 @@ use nix::unistd::Pid;
 
 /// One repetition.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Operations done (queries, requests, octets).
-    pub operations: f64,
+    pub(crate) operations: f64,
     /// Operations whose answer was wrong or missing.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// Wall time.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// CPU time of the server.
-    pub server: f64,
+    pub(crate) server: f64,
     /// CPU time of everything else that belongs to the load (generator and upstreams).
-    pub load: f64,
+    pub(crate) load: f64,
     /// Octets of resident memory of the server afterwards.
-    pub resident: u64,
+    pub(crate) resident: u64,
 }
 
 impl Sample {
     /// CPU microseconds per operation.
-    pub fn cost(&self) -> f64 {
+    pub(crate) fn cost(&self) -> f64 {
         self.server * 1e6 / self.operations
     }
 }
 
 /// A server under test.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// What the table calls it.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it listens.
-    pub port: u16,
+    pub(crate) port: u16,
     child: Child,
 }
 
 impl Server {
     /// Starts a program on CPU 0, in a session of its own with priority over what else runs.
-    pub fn start(name: &str, port: u16, directory: &Path, command: &[&str]) -> Result<Self, String> {
+    pub(crate) fn start(name: &str, port: u16, directory: &Path, command: &[&str]) -> Result<Self, String> {
         let log = fs::File::create(directory.join(format!("{name}.log"))).map_err(|e| e.to_string())?;
         let child = Command::new("setsid")
             .args(["taskset", "-c", "0"])
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// Runs `load` for `time` and accounts for it.
-    pub fn measure(
+    pub(crate) fn measure(
         &self,
         time: Duration,
         load: &dyn Fn(&Self, Duration) -> Result<Sample, String>,
@@ -94,7 +94,8 @@ impl Drop for Server {
 /// User and system time of a process and its children, in seconds.
 fn cpu_of_tree(pid: u32) -> f64 {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let below: f64 = children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_of_tree).sum();
+    let below: f64 =
+        children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_of_tree).sum();
     cpu_of(&pid.to_string()).0 + below
 }
 
@@ -131,14 +132,14 @@ fn resident(pid: u32) -> u64 {
 }
 
 /// Binds this process, and what it starts from now on, to one CPU.
-pub fn pin(cpu: usize) -> Result<(), String> {
+pub(crate) fn pin(cpu: usize) -> Result<(), String> {
     let mut set = CpuSet::new();
     set.set(cpu).map_err(|e| e.to_string())?;
     sched_setaffinity(Pid::from_raw(0), &set).map_err(|e| format!("CPU {cpu} cannot be used alone: {e}"))
 }
 
 /// A fresh directory for configurations and logs.
-pub fn scratch() -> Result<PathBuf, String> {
+pub(crate) fn scratch() -> Result<PathBuf, String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/run");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
@@ -147,7 +148,7 @@ pub fn scratch() -> Result<PathBuf, String> {
 
 /// Runs this program again inside a network namespace made for it, with cubic as congestion control and
 /// large default socket buffers, so that every server has the same.
-pub fn again_in_namespace(arguments: &[String]) -> ExitCode {
+pub(crate) fn again_in_namespace(arguments: &[String]) -> ExitCode {
     let program = std::env::current_exe().expect("the path of this program");
     let script = "ip link set lo up && \
         echo cubic > /proc/sys/net/ipv4/tcp_congestion_control && \
@@ -170,7 +171,7 @@ pub fn again_in_namespace(arguments: &[String]) -> ExitCode {
 }
 
 /// Waits until something accepts on a TCP port.
-pub fn wait_tcp(port: u16) -> Result<(), String> {
+pub(crate) fn wait_tcp(port: u16) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(15);
     while Instant::now() < deadline {
         if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {

@@ -9,7 +9,7 @@ use super::measure::Sample;
 
 /// All samples of one comparison.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     title: &'static str,
     reference: &'static str,
     key: &'static str,
@@ -18,12 +18,12 @@ pub struct Table {
 
 impl Table {
     /// An empty one; costs are shown as ratios to `reference`.
-    pub fn new(title: &'static str, reference: &'static str, key: &'static str) -> Self {
+    pub(crate) fn new(title: &'static str, reference: &'static str, key: &'static str) -> Self {
         Self { title, reference, key, samples: BTreeMap::new() }
     }
 
     /// Adds one repetition.
-    pub fn add(&mut self, server: &str, sample: Sample) {
+    pub(crate) fn add(&mut self, server: &str, sample: Sample) {
         self.samples.entry(server.to_owned()).or_default().push(sample);
     }
 
@@ -38,10 +38,14 @@ impl Table {
     }
 
     /// The table for people.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let (unit, scale) = self.unit();
         let mut text = format!("\n### {}\n\n", self.title);
-        let _ = writeln!(text, "| server | {unit} median (min–max) | × {} | rate/s | server CPU | load CPU | errors | RSS MiB |", self.reference);
+        let _ = writeln!(
+            text,
+            "| server | {unit} median (min–max) | × {} | rate/s | server CPU | load CPU | errors | RSS MiB |",
+            self.reference
+        );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
         let base = self.median(self.reference, Sample::cost).unwrap_or(f64::NAN);
         for (server, samples) in &self.samples {
@@ -69,8 +73,10 @@ impl Table {
         let samples = |samples: &[Sample]| -> Vec<_> {
             samples
                 .iter()
-                .map(|s| json!({"operations": s.operations, "errors": s.errors, "seconds": s.seconds,
-                    "server_cpu": s.server, "load_cpu": s.load, "resident": s.resident}))
+                .map(|s| {
+                    json!({"operations": s.operations, "errors": s.errors, "seconds": s.seconds,
+                    "server_cpu": s.server, "load_cpu": s.load, "resident": s.resident})
+                })
                 .collect()
         };
         let servers: BTreeMap<_, _> = self.samples.iter().map(|(name, s)| (name, samples(s))).collect();
@@ -79,7 +85,7 @@ impl Table {
 }
 
 /// Writes `target/peers/result.md` and `result.json`.
-pub fn write(tables: &[Table]) -> Result<(), String> {
+pub(crate) fn write(tables: &[Table]) -> Result<(), String> {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
     let markdown: String = tables.iter().map(Table::markdown).collect();
     let json: BTreeMap<_, _> = tables.iter().map(|table| (table.key, table.json())).collect();

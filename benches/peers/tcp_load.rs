@@ -16,7 +16,7 @@ const PIECE: usize = 64 * 1024;
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the sinks once; returns their ports.
-pub fn sinks() -> Result<Vec<u16>, String> {
+pub(crate) fn sinks() -> Result<Vec<u16>, String> {
     static PORTS: OnceLock<Result<Vec<u16>, String>> = OnceLock::new();
     PORTS.get_or_init(|| (0..UPSTREAMS).map(|_| sink()).collect()).clone()
 }
@@ -46,7 +46,7 @@ fn drain(mut stream: TcpStream) {
 
 /// Writes for `time`; an operation is an octet that has arrived at a sink. Octets that were written and did
 /// not arrive within two seconds of the end are errors.
-pub fn bulk(server: &Server, time: Duration) -> Result<Sample, String> {
+pub(crate) fn bulk(server: &Server, time: Duration) -> Result<Sample, String> {
     let before = ARRIVED.load(Ordering::Relaxed);
     let writers: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -63,7 +63,14 @@ pub fn bulk(server: &Server, time: Duration) -> Result<Sample, String> {
         std::thread::sleep(Duration::from_millis(2));
     }
     let arrived = ARRIVED.load(Ordering::Relaxed) - before;
-    Ok(Sample { operations: arrived as f64, errors: written - arrived, seconds: 0.0, server: 0.0, load: 0.0, resident: 0 })
+    Ok(Sample {
+        operations: arrived as f64,
+        errors: written - arrived,
+        seconds: 0.0,
+        server: 0.0,
+        load: 0.0,
+        resident: 0,
+    })
 }
 
 fn write(port: u16, time: Duration) -> std::io::Result<u64> {

@@ -4,23 +4,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use portolan_table::{
-    Address, Admission, AppProtocol, ChangeSet, Endpoint, Health, Instance, InstanceEndpoint, Labels, Member, Network,
-    PortSpec, Protocol, Provenance, Publisher, Service, ServiceName, ServicePort, ServiceSpec, Slot, SourceId,
-    SourceStatus, Standing,
+    Address, Admission, AppProtocol, ChangeSet, Endpoint, Health, Instance, InstanceEndpoint, Labels, Member,
+    Network, PortSpec, Protocol, Provenance, Publisher, Service, ServiceName, ServicePort, ServiceSpec, Slot,
+    SourceId, SourceStatus, Standing,
 };
 
 /// Endpoints of every service.
-pub const ENDPOINTS: usize = 4;
+pub(crate) const ENDPOINTS: usize = 4;
 
 /// The name of service `n`.
 #[must_use]
-pub fn name(n: usize) -> ServiceName {
+pub(crate) fn name(n: usize) -> ServiceName {
     ServiceName::parse(&format!("svc{n:06}.load.test")).expect("a valid name")
 }
 
 /// Service `n`; another `version` gives its first endpoint another address, as a replaced task has.
 #[must_use]
-pub fn service(n: usize, version: u8) -> Arc<Service> {
+pub(crate) fn service(n: usize, version: u8) -> Arc<Service> {
     let instances: Vec<Arc<Instance>> = (0..ENDPOINTS).map(|k| instance(n, k, version)).collect();
     let spec = ServiceSpec {
         key: format!("/test/load/svc{n:06}").into(),
@@ -63,7 +63,11 @@ fn instance(n: usize, k: usize, version: u8) -> Arc<Instance> {
     let mut instance = Instance::running(format!("test_load_svc{n:06}.instance-{k:08x}-{version}._app.1"));
     instance.health = Health::Healthy;
     instance.node = Some(host.to_string().into());
-    instance.addresses.push(Address { ip: host, network: Network::Host, provenance: Provenance::NodeAddress });
+    instance.addresses.push(Address {
+        ip: host,
+        network: Network::Host,
+        provenance: Provenance::NodeAddress,
+    });
     instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number: 31_000 });
     Arc::new(instance)
 }
@@ -80,7 +84,7 @@ fn endpoint(n: usize, k: usize, instance: &Instance) -> Endpoint {
 
 /// The one source of the workload, synced.
 #[must_use]
-pub fn sources() -> Vec<SourceStatus> {
+pub(crate) fn sources() -> Vec<SourceStatus> {
     vec![SourceStatus {
         id: SourceId(0),
         name: "load".into(),
@@ -92,7 +96,7 @@ pub fn sources() -> Vec<SourceStatus> {
 }
 
 /// Publishes a whole table of about `endpoints` endpoints; returns its number of services.
-pub fn fill(publisher: &mut Publisher, endpoints: usize) -> usize {
+pub(crate) fn fill(publisher: &mut Publisher, endpoints: usize) -> usize {
     let services = (endpoints / ENDPOINTS).max(1);
     let mut change = ChangeSet::default();
     change.set_sources(sources());

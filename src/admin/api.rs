@@ -73,7 +73,9 @@ fn api(state: &State, what: &str, query: &str) -> Response<Full<Bytes>> {
         "services" => json(&Services::of(&snapshot)),
         "endpoints" => json(&Endpoints::of(state, &snapshot, parameter("service").as_deref())),
         "routes" => json(&Routes::of(state, &snapshot)),
-        "listeners" => json(&Listeners { generation: snapshot.generation(), listeners: &state.listeners.load() }),
+        "listeners" => {
+            json(&Listeners { generation: snapshot.generation(), listeners: &state.listeners.load() })
+        }
         "sources" => json(&Sources { generation: snapshot.generation(), sources: state.discovery.sources() }),
         "table" => json(&TableInfo::of(state, &snapshot)),
         "explain" => match (parameter("name"), parameter("url")) {
@@ -84,7 +86,10 @@ fn api(state: &State, what: &str, query: &str) -> Response<Full<Bytes>> {
             },
             _ => text(StatusCode::BAD_REQUEST, "explain wants ?name=NAME or ?url=URL\n"),
         },
-        _ => text(StatusCode::NOT_FOUND, "known: services, endpoints, routes, listeners, sources, table, explain\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "known: services, endpoints, routes, listeners, sources, table, explain\n",
+        ),
     }
 }
 
@@ -144,7 +149,8 @@ struct PortRow<'a> {
 
 impl<'a> Services<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
-        let mut services: Vec<_> = snapshot.services().map(|service| ServiceRow::of(snapshot, service)).collect();
+        let mut services: Vec<_> =
+            snapshot.services().map(|service| ServiceRow::of(snapshot, service)).collect();
         services.sort_unstable_by_key(|row| row.name);
         Self { generation: snapshot.generation(), services }
     }
@@ -204,16 +210,25 @@ impl<'a> Endpoints<'a> {
         let mut endpoints = Vec::new();
         for service in services {
             for (index, port) in service.ports.iter().enumerate() {
-                endpoints.extend(port.endpoints.iter().map(|e| EndpointRow::of(state, snapshot, service, index, e)));
+                endpoints.extend(
+                    port.endpoints.iter().map(|e| EndpointRow::of(state, snapshot, service, index, e)),
+                );
             }
         }
-        endpoints.sort_unstable_by(|a, b| (a.service, &a.port, a.address).cmp(&(b.service, &b.port, b.address)));
+        endpoints
+            .sort_unstable_by(|a, b| (a.service, &a.port, a.address).cmp(&(b.service, &b.port, b.address)));
         Self { generation: snapshot.generation(), endpoints }
     }
 }
 
 impl<'a> EndpointRow<'a> {
-    fn of(state: &State, snapshot: &'a Snapshot, service: &'a Service, port: usize, endpoint: &Endpoint) -> Self {
+    fn of(
+        state: &State,
+        snapshot: &'a Snapshot,
+        service: &'a Service,
+        port: usize,
+        endpoint: &Endpoint,
+    ) -> Self {
         let Member { source, instance, admission } = &service.members[endpoint.member as usize];
         let condition = state.proxy.board().endpoint(endpoint.slot, Instant::now());
         Self {

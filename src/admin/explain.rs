@@ -38,7 +38,11 @@ pub(super) fn name(state: &State, snapshot: &Snapshot, question: &str) -> Explan
     let mut steps = Vec::new();
     let zones = snapshot.view(state.zones).zones();
     match zones.iter().map(Zone::name).find(|zone| below(&name, zone).is_some()) {
-        None => steps.push(step("zone", "none", "in none of our zones: forwarded if the client may, else REFUSED")),
+        None => steps.push(step(
+            "zone",
+            "none",
+            "in none of our zones: forwarded if the client may, else REFUSED",
+        )),
         Some(zone) => {
             steps.push(step("zone", "found", format!("{zone} (native)")));
             let rest = below(&name, zone).unwrap_or_default();
@@ -48,8 +52,14 @@ pub(super) fn name(state: &State, snapshot: &Snapshot, question: &str) -> Explan
             }
         }
     }
-    let answer = ["A", "AAAA", "SRV", "TXT"].map(|kind| format!("{kind}: {}", ask(state, snapshot, &name, kind)));
-    Explanation { generation: snapshot.generation(), question: question.to_owned(), steps, answer: answer.join("; ") }
+    let answer =
+        ["A", "AAAA", "SRV", "TXT"].map(|kind| format!("{kind}: {}", ask(state, snapshot, &name, kind)));
+    Explanation {
+        generation: snapshot.generation(),
+        question: question.to_owned(),
+        steps,
+        answer: answer.join("; "),
+    }
 }
 
 /// The part of `name` below `zone`; empty for the zone itself.
@@ -89,7 +99,8 @@ fn service_hint(snapshot: &Snapshot, rest: &str) -> String {
 }
 
 fn explain_service(snapshot: &Snapshot, service: &Service, steps: &mut Vec<Step>) {
-    let names: Vec<&str> = service.specs.iter().filter_map(|(id, _)| Some(&*snapshot.source(*id)?.name)).collect();
+    let names: Vec<&str> =
+        service.specs.iter().filter_map(|(id, _)| Some(&*snapshot.source(*id)?.name)).collect();
     steps.push(step("service", "found", format!("{} from {}", service.name, names.join(", "))));
     for member in &service.members {
         let addresses: Vec<String> = member
@@ -98,8 +109,10 @@ fn explain_service(snapshot: &Snapshot, service: &Service, steps: &mut Vec<Step>
             .iter()
             .map(|address| format!("{} ({})", address.ip, address.provenance.as_str()))
             .collect();
-        let because = reason(member.admission)
-            .map_or_else(|| format!("{}, {}", member.instance.state.as_str(), member.instance.health.as_str()), str::to_owned);
+        let because = reason(member.admission).map_or_else(
+            || format!("{}, {}", member.instance.state.as_str(), member.instance.health.as_str()),
+            str::to_owned,
+        );
         steps.push(step(
             format!("instance {}", member.instance.id),
             if member.admission.is_in() { "in" } else { "out" },
@@ -147,15 +160,22 @@ fn compose(name: &str, kind: &str) -> Option<Vec<u8>> {
 /// When the URL cannot be understood.
 pub(super) fn url(state: &State, snapshot: &Snapshot, question: &str) -> Result<Explanation, String> {
     let uri: Uri = question.parse().map_err(|error| format!("{question:?} is not a URL: {error}\n"))?;
-    let Some(host) = uri.host() else { return Err(format!("{question:?} has no host; try http://HOST/PATH\n")) };
+    let Some(host) = uri.host() else {
+        return Err(format!("{question:?} has no host; try http://HOST/PATH\n"));
+    };
     let path = if uri.path().is_empty() { "/" } else { uri.path() };
     let mut steps = Vec::new();
     let mut chosen = Vec::new();
     let listeners = state.listeners.load();
     for listener in listeners.iter().filter(|listener| listener.protocol == "http") {
         steps.push(step(format!("listener {}", listener.name), "asked", listener.address.clone()));
-        let query =
-            Query { listener: &listener.name, host: Some(host.as_bytes()), path, method: "GET", fields: &http::HeaderMap::new() };
+        let query = Query {
+            listener: &listener.name,
+            host: Some(host.as_bytes()),
+            path,
+            method: "GET",
+            fields: &http::HeaderMap::new(),
+        };
         for RouteStep { route, verdict } in snapshot.view(state.routes).explain(&query) {
             let result = if verdict == Verdict::Chosen { "chosen" } else { "not" };
             steps.push(step(format!("route {}", route.spec.name), result, verdict.as_str()));
@@ -168,7 +188,8 @@ pub(super) fn url(state: &State, snapshot: &Snapshot, question: &str) -> Result<
     for (listener, route) in chosen {
         for target in &route.spec.targets {
             let service = snapshot.service(target.service.as_str());
-            let ends = service.map_or_else(|| "no such service: 503".to_owned(), |s| endpoints(s, target.port.as_deref()));
+            let ends = service
+                .map_or_else(|| "no such service: 503".to_owned(), |s| endpoints(s, target.port.as_deref()));
             if let Some(service) = service {
                 explain_service(snapshot, service, &mut steps);
             }

@@ -52,7 +52,8 @@ impl<'a> Row<'a> {
             PathMatch::Prefix(path) => ("prefix", path),
             PathMatch::Regex(path) => ("regex", path),
         };
-        let winner = losers.iter().find(|loser| std::ptr::eq(&*loser.route, route)).map(|loser| &loser.winner);
+        let winner =
+            losers.iter().find(|loser| std::ptr::eq(&*loser.route, route)).map(|loser| &loser.winner);
         Self {
             name: &route.spec.name,
             listener: matches.listener.as_deref(),

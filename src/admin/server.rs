@@ -125,8 +125,15 @@ async fn accept(bound: &Bound) -> io::Result<Box<dyn Stream>> {
     })
 }
 
-async fn respond(state: &State, endpoint: Endpoint, trusted: bool, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if !trusted && let Err(refusal) = state.access.load().check(request.method(), request.uri(), request.headers()) {
+async fn respond(
+    state: &State,
+    endpoint: Endpoint,
+    trusted: bool,
+    request: &Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    if !trusted
+        && let Err(refusal) = state.access.load().check(request.method(), request.uri(), request.headers())
+    {
         return refused(refusal);
     }
     let path = request.uri().path();

@@ -106,8 +106,22 @@ impl Node {
         });
         let workers = Workers::start(count, &proxy)?;
         let mut node = Self {
-            config, table, zones, zone_metrics, routes, discovery, dns, proxy, proxy_config, workers, sockets, admin, commands,
-            control, stop, _lock: lock,
+            config,
+            table,
+            zones,
+            zone_metrics,
+            routes,
+            discovery,
+            dns,
+            proxy,
+            proxy_config,
+            workers,
+            sockets,
+            admin,
+            commands,
+            control,
+            stop,
+            _lock: lock,
         };
         node.serve(bound).await;
         tracing::info!(workers = count, "serving");
@@ -271,10 +285,13 @@ fn access(config: &Config) -> Result<Access> {
     let mut hosts = config.admin.allowed_hosts.clone();
     hosts.push(Arc::clone(&config.node.name));
     let token = match &config.admin.token {
-        Some(Secret::File(file)) => {
-            Some(std::fs::read_to_string(file).with_context(|| format!("{}: token cannot be read", file.display()))?)
+        Some(Secret::File(file)) => Some(
+            std::fs::read_to_string(file)
+                .with_context(|| format!("{}: token cannot be read", file.display()))?,
+        ),
+        Some(Secret::Env(name)) => {
+            Some(std::env::var(name).with_context(|| format!("${name}: token cannot be read"))?)
         }
-        Some(Secret::Env(name)) => Some(std::env::var(name).with_context(|| format!("${name}: token cannot be read"))?),
         None => None,
     };
     let token = token.map(|text| text.trim().to_owned());

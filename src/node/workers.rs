@@ -45,7 +45,8 @@ impl Workers {
     /// # Errors
     /// When the system refuses a thread or a runtime cannot be made.
     pub(crate) fn start(count: usize, proxy: &Arc<Proxy>) -> std::io::Result<Self> {
-        let threads = (0..count).map(|index| Thread::start(index, Arc::clone(proxy))).collect::<Result<_, _>>()?;
+        let threads =
+            (0..count).map(|index| Thread::start(index, Arc::clone(proxy))).collect::<Result<_, _>>()?;
         Ok(Self { threads })
     }
 

@@ -35,7 +35,8 @@ async fn until_addresses(node: &TestNode, expected: &[&str]) {
 }
 
 async fn until_standing(node: &TestNode, expected: &str) {
-    until(&format!("standing {expected}"), || async { (standing(node).await.0 == expected).then_some(()) }).await;
+    until(&format!("standing {expected}"), || async { (standing(node).await.0 == expected).then_some(()) })
+        .await;
 }
 
 /// Makes a node that serves two tasks, lets `harm` happen, and checks that both are served throughout and that
@@ -51,9 +52,9 @@ fn survives(harm: impl FnOnce(&Fake), heal: impl FnOnce(Fake) -> Fake) {
         until_standing(&node, "stale").await;
         assert!(standing(&node).await.1, "the error is shown");
         let metrics = http::get(node.admin(), "localhost", "/metrics").await.body;
-        let counted = metrics.lines().any(|line| {
-            line.starts_with("portolan_source_errors_total{") && !line.ends_with(" 0")
-        });
+        let counted = metrics
+            .lines()
+            .any(|line| line.starts_with("portolan_source_errors_total{") && !line.ends_with(" 0"));
         assert!(counted, "the error is counted");
         for _ in 0..20 {
             let found = dns::addresses(node.dns(), WEB, RecordType::A).await;
@@ -87,14 +88,11 @@ fn moody(mood: Mood) {
 
 #[test]
 fn killed_and_started_again() {
-    survives(
-        Fake::kill,
-        |fake| {
-            // The port may take a moment to be free.
-            std::thread::sleep(Duration::from_millis(200));
-            Fake::start_at(fake.address, Vec::new())
-        },
-    );
+    survives(Fake::kill, |fake| {
+        // The port may take a moment to be free.
+        std::thread::sleep(Duration::from_millis(200));
+        Fake::start_at(fake.address, Vec::new())
+    });
 }
 
 #[test]
@@ -131,10 +129,13 @@ fn ten_megabytes_of_garbage() {
 fn a_stream_that_falls_silent_is_made_again() {
     block_on(async {
         let fake = Fake::start(vec![app("/shop/web", &[("10.1.0.1", 31_000)])]);
-        let node = TestNode::start(&fast_source(&fake.url()).replace("refresh = \"1s\"", "refresh = \"1h\""), "").await;
+        let node =
+            TestNode::start(&fast_source(&fake.url()).replace("refresh = \"1s\"", "refresh = \"1h\""), "")
+                .await;
         until_addresses(&node, &["10.1.0.1"]).await;
         let before = fake.requests("/v2/events");
-        until("another subscription", || async { (fake.requests("/v2/events") > before).then_some(()) }).await;
+        until("another subscription", || async { (fake.requests("/v2/events") > before).then_some(()) })
+            .await;
         assert_eq!(dns::addresses(node.dns(), WEB, RecordType::A).await, ["10.1.0.1"]);
         fake.kill();
         node.stop().await;
@@ -148,7 +149,10 @@ fn a_stream_cut_in_the_middle_of_an_event() {
         let node = TestNode::start(&fast_source(&fake.url()), "").await;
         until_addresses(&node, &["10.1.0.1", "10.1.0.2"]).await;
         until("a subscription", || async { (fake.subscribers() > 0).then_some(()) }).await;
-        let half = format!("event: status_update_event\r\ndata: {}", status("/shop/web", 0, "10.1.0.1", 31_000, "TASK_KILLED"));
+        let half = format!(
+            "event: status_update_event\r\ndata: {}",
+            status("/shop/web", 0, "10.1.0.1", 31_000, "TASK_KILLED")
+        );
         fake.raw(&half.as_bytes()[..half.len() - 40]);
         fake.cut();
         until("another subscription", || async { (fake.subscribers() > 0).then_some(()) }).await;
@@ -163,7 +167,8 @@ fn the_leader_moves() {
     block_on(async {
         let first = Fake::start(vec![app("/shop/web", &[("10.1.0.1", 31_000)])]);
         let second = Fake::start(vec![app("/shop/web", &[("10.1.0.2", 31_000)])]);
-        let source = fast_source(&first.url()).replace(&first.url(), &format!("{}\", \"{}", first.url(), second.url()));
+        let source = fast_source(&first.url())
+            .replace(&first.url(), &format!("{}\", \"{}", first.url(), second.url()));
         let node = TestNode::start(&source, "").await;
         until_addresses(&node, &["10.1.0.1"]).await;
         first.kill();
@@ -188,7 +193,8 @@ fn no_tasks_in_a_whole_answer_is_believed() {
         .await;
         fake.set_apps(Vec::new());
         until("no such name", || async {
-            (dns::ask(node.dns(), WEB, RecordType::A).await.response_code == ResponseCode::NXDomain).then_some(())
+            (dns::ask(node.dns(), WEB, RecordType::A).await.response_code == ResponseCode::NXDomain)
+                .then_some(())
         })
         .await;
         fake.kill();

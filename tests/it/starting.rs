@@ -29,7 +29,11 @@ fn unknown_is_not_empty() {
         assert_eq!(http::get(node.admin(), "localhost", "/readyz").await.status, 503);
         assert_eq!(http::get(node.admin(), "localhost", "/healthz").await.status, 200);
         let apex = dns::ask(node.dns(), "svc.cluster", RecordType::SOA).await;
-        assert_eq!(apex.response_code, ResponseCode::NoError, "what does not depend on the source is answered");
+        assert_eq!(
+            apex.response_code,
+            ResponseCode::NoError,
+            "what does not depend on the source is answered"
+        );
         node.stop().await;
     });
 }
@@ -50,7 +54,8 @@ fn with_the_scheduler_down_the_saved_table_serves_within_a_second() {
         let begin = Instant::now();
         let node = TestNode::start_in(home, &source, "").await;
         until("the saved answer", || async {
-            (dns::ask(node.dns(), WEB, RecordType::A).await.response_code == ResponseCode::NoError).then_some(())
+            (dns::ask(node.dns(), WEB, RecordType::A).await.response_code == ResponseCode::NoError)
+                .then_some(())
         })
         .await;
         assert!(begin.elapsed() < Duration::from_secs(1), "took {:?}", begin.elapsed());
@@ -99,8 +104,14 @@ fn a_port_of_another_instance_is_not_shared() {
         for (listener, address) in [("dns", node.dns()), ("web", node.web()), ("echo", node.echo())] {
             let text = configuration(&other.path().join(listener), "", "");
             let taken = match listener {
-                "dns" => text.replace("listen = [\"127.0.0.1:0\"]\n[[dns", &format!("listen = [\"{address}\"]\n[[dns")),
-                name => text.replace(&format!("name = \"{name}\"\nbind = \"127.0.0.1:0\""), &format!("name = \"{name}\"\nbind = \"{address}\"")),
+                "dns" => text.replace(
+                    "listen = [\"127.0.0.1:0\"]\n[[dns",
+                    &format!("listen = [\"{address}\"]\n[[dns"),
+                ),
+                name => text.replace(
+                    &format!("name = \"{name}\"\nbind = \"127.0.0.1:0\""),
+                    &format!("name = \"{name}\"\nbind = \"{address}\""),
+                ),
             };
             assert_ne!(taken, text);
             let config = Config::parse(&taken, "second.toml", &Environment::of_process()).unwrap();

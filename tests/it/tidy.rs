@@ -117,7 +117,8 @@ fn the_project_speaks_of_itself_alone() {
         files(&root(), extension, &mut all);
     }
     // Spelt in two halves, so that this file does not hold them.
-    let banned = [concat!("/wo", "rk/"), concat!("/tm", "p/tgt"), concat!("crates", ".io"), concat!("pypi", ".org")];
+    let banned =
+        [concat!("/wo", "rk/"), concat!("/tm", "p/tgt"), concat!("crates", ".io"), concat!("pypi", ".org")];
     let mut found = Vec::new();
     for path in all {
         let text = fs::read_to_string(&path).unwrap();

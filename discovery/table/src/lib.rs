@@ -45,7 +45,9 @@ pub use name::{
     INSTANCE_LABEL_LEN, LABEL_LEN_MAX, NameError, SERVICE_NAME_LEN_MAX, ServiceName, instance_label,
     sanitise_label,
 };
-pub use publish::{ChangeSet, Changes, Published, Publisher, ServiceChange, ViewBuilder, ViewKey};
+pub use publish::{
+    ChangeSet, Changes, NodeChange, Published, Publisher, ServiceChange, ViewBuilder, ViewKey,
+};
 pub use route::{HeaderMatch, HostMatch, PathMatch, RouteMatch, RouteOrigin, RouteSpec, RouteTarget};
 pub use service::{Admission, Endpoint, Member, Outside, Service, ServicePort};
 pub use slot::{Slot, SlotRegistry};

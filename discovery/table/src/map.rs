@@ -32,7 +32,7 @@ pub struct ShardMap<V> {
 }
 
 enum Node<V> {
-    Branch(Box<[Arc<Node<V>>; FAN_OUT]>),
+    Branch(Box<[Arc<Self>; FAN_OUT]>),
     Shard(Vec<(u64, V)>),
 }
 

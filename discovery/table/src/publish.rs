@@ -59,13 +59,16 @@ pub struct ServiceChange {
     pub after: Option<Arc<Service>>,
 }
 
+/// A node before and after. One of the two is there.
+pub type NodeChange = (Option<Arc<NodeFact>>, Option<Arc<NodeFact>>);
+
 /// What changed between the snapshot before and the one being built: only real changes, one per name.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Services that differ.
     pub services: Vec<ServiceChange>,
-    /// Nodes that differ, before and after.
-    pub nodes: Vec<(Option<Arc<NodeFact>>, Option<Arc<NodeFact>>)>,
+    /// Nodes that differ.
+    pub nodes: Vec<NodeChange>,
     /// The list of sources or a standing differs.
     pub sources: bool,
 }
@@ -273,11 +276,7 @@ impl Publisher {
         Some(ServiceChange { name, before, after })
     }
 
-    fn change_node(
-        &mut self,
-        name: &str,
-        after: Option<Arc<NodeFact>>,
-    ) -> Option<(Option<Arc<NodeFact>>, Option<Arc<NodeFact>>)> {
+    fn change_node(&mut self, name: &str, after: Option<Arc<NodeFact>>) -> Option<NodeChange> {
         let nodes = &mut self.core.nodes;
         let hash = index_hash(name.as_bytes());
         let before = nodes.get(hash, |n| *n.name == *name).cloned();

@@ -12,7 +12,7 @@ mod faulty;
 mod filter;
 mod groups;
 mod list;
-mod misc;
+mod info;
 mod pods;
 mod request;
 
@@ -58,7 +58,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: Request<Incoming>, peer:
     }
     let leader = world.leader();
     if leader != Leader::Us {
-        return misc::without_leadership(world, request, kind, leader).await;
+        return info::without_leadership(world, request, kind, leader).await;
     }
     if kind == Asked::Events {
         return events::open(world, &request, peer);
@@ -73,15 +73,15 @@ pub(crate) async fn answer(world: &Arc<World>, request: Request<Incoming>, peer:
 fn route(world: &Arc<World>, call: &Call) -> Response<Body> {
     let segments: Vec<&str> = call.segments();
     match (&call.method, segments.as_slice()) {
-        (&Method::GET, ["ping"]) => misc::ping(call),
-        (&Method::GET, ["v2", "info"]) => misc::info(world),
-        (_, ["v2", "leader"]) => misc::leader(world, call),
+        (&Method::GET, ["ping"]) => info::ping(call),
+        (&Method::GET, ["v2", "info"]) => info::info(world),
+        (_, ["v2", "leader"]) => info::leader(world, call),
         (_, ["v2", "apps", rest @ ..]) => apps::answer(world, call, rest),
         (_, ["v2", "tasks", rest @ ..]) => apps::tasks(world, call, rest),
         (_, ["v2", "groups", rest @ ..]) => groups::answer(world, call, rest),
-        (_, ["v2", "deployments", rest @ ..]) => misc::deployments(world, call, rest),
+        (_, ["v2", "deployments", rest @ ..]) => info::deployments(world, call, rest),
         (_, ["v2", "pods", rest @ ..]) => pods::answer(world, call, rest),
-        (_, ["v2", "queue", rest @ ..]) => misc::queue(world, call, rest),
+        (_, ["v2", "queue", rest @ ..]) => info::queue(world, call, rest),
         _ => not_found(),
     }
 }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 /// A host-network app with a port named `http` and one running, healthy task per address.
 pub(crate) fn app(id: &str, tasks: &[(&str, u16)]) -> Value {
-    let listed: Vec<Value> = tasks.iter().enumerate().map(|(n, (host, port))| task(id, n, host, *port)).collect();
+    let listed: Vec<Value> =
+        tasks.iter().enumerate().map(|(n, (host, port))| task(id, n, host, *port)).collect();
     json!({
         "id": id, "instances": tasks.len(), "labels": {}, "networks": [{"mode": "host"}],
         "portDefinitions": [{"port": 10_000, "protocol": "tcp", "name": "http", "labels": {}}],

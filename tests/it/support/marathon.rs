@@ -147,7 +147,8 @@ impl Fake {
     }
 
     fn subscribe(&self, mut stream: TcpStream) {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=UTF-8\r\nConnection: close\r\n\r\n";
+        let head =
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=UTF-8\r\nConnection: close\r\n\r\n";
         let attached = "event: event_stream_attached\r\ndata: {\"remoteAddress\":\"127.0.0.1\",\
             \"eventType\":\"event_stream_attached\",\"timestamp\":\"2021-03-04T05:00:00.001Z\"}\r\n\r\n";
         if stream.write_all(head).and_then(|()| stream.write_all(attached.as_bytes())).is_ok() {
@@ -165,7 +166,9 @@ impl Fake {
             Mood::Empty => (200, Vec::new(), 0),
             Mood::Garbage(len) => (200, vec![b'{'; *len], *len),
         };
-        let head = format!("HTTP/1.1 {status} Told\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status} Told\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&sent)).is_ok()
     }
 
@@ -176,12 +179,16 @@ impl Fake {
             "/v2/apps" => json!({ "apps": state.apps }),
             "/v2/pods/::status" => json!([]),
             "/v2/leader" => json!({ "leader": self.address.to_string() }),
-            "/v2/info" => json!({ "name": "marathon", "version": "1.10.26", "elected": true, "leader": self.address.to_string() }),
+            "/v2/info" => {
+                json!({ "name": "marathon", "version": "1.10.26", "elected": true, "leader": self.address.to_string() })
+            }
             _ => {
                 let id = format!("/{}", path.trim_start_matches("/v2/apps").trim_matches('/'));
                 match state.apps.iter().find(|app| app["id"] == json!(id)) {
                     Some(app) => json!({ "app": app }),
-                    None => return (404, format!("{{\"message\":\"App '{id}' does not exist\"}}").into_bytes()),
+                    None => {
+                        return (404, format!("{{\"message\":\"App '{id}' does not exist\"}}").into_bytes());
+                    }
                 }
             }
         };

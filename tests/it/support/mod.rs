@@ -43,10 +43,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// The folder of shared cases beside the repository, if it is there. CI always has it.
 pub(crate) fn shared() -> Option<PathBuf> {
-    let beside = std::env::var_os("PORTOLAN_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
+    let beside = std::env::var_os("PORTOLAN_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let there = beside.join("fixtures").is_dir();
     assert!(there || std::env::var_os("CI").is_none(), "CI runs with the shared cases beside the repository");
     there.then_some(beside)

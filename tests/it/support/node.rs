@@ -24,7 +24,8 @@ impl TestNode {
     pub(crate) async fn start_in(home: TempDir, sources: &str, more: &str) -> Self {
         let text = configuration(&home.path().join("state"), sources, more);
         let environment = Environment { host_name: "edge-1".into(), ..Environment::of_process() };
-        let config = Config::parse(&text, "test.toml", &environment).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let config =
+            Config::parse(&text, "test.toml", &environment).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let node = Node::start(config, None).await.unwrap_or_else(|error| panic!("{error:#}"));
         Self { node, home }
     }

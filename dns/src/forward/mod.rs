@@ -17,6 +17,7 @@
 //! refused; a query that carries one of our tokens (EDNS option 65313) or our own random spelling of a name is
 //! SERVFAIL; and what slips through waits for its own outcome, bounded by the time-out, without a new query going out.
 
+mod access;
 mod cache;
 mod exchange;
 mod flight;
@@ -40,13 +41,14 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Network};
+pub use access::Access;
 use cache::{Cache, Known, Stored};
 use flight::{Boarding, Flights, Landed, Landing};
 use health::{Judgement, Resolver};
 pub use metrics::METRICS;
 use metrics::{Metrics, Outcome};
 pub use question::Question;
-use question::{TRAIL_OPTION, is_in};
+use question::TRAIL_OPTION;
 use race::{Asked, Departure};
 
 /// The EDNS option by which loops are known, for the one who reads the client's query.
@@ -62,26 +64,6 @@ pub enum Forwarded {
     Refused,
     /// SERVFAIL: no resolver answered in time, too many queries are in flight, or it was our own query.
     Failed,
-}
-
-/// Who may use the forwarder: nobody if there is no resolver.
-#[derive(Debug, Default)]
-pub struct Access {
-    networks: Box<[Network]>,
-}
-
-impl Access {
-    /// True if somebody may.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        !self.networks.is_empty()
-    }
-
-    /// True if this client may.
-    #[must_use]
-    pub fn allows(&self, client: IpAddr) -> bool {
-        is_in(&self.networks, client)
-    }
 }
 
 /// Asks resolvers for clients. Shared by all workers.
@@ -249,8 +231,9 @@ impl Forwarder {
             let resolver = place.map_or_else(|| Resolver::new(address), |place| known.swap_remove(place));
             state.resolvers.push(resolver);
         }
-        let networks = if state.resolvers.is_empty() { Box::default() } else { state.networks.clone() };
-        self.access.store(Arc::new(Access { networks }));
+        let access =
+            if state.resolvers.is_empty() { Access::default() } else { Access::new(&state.networks) };
+        self.access.store(Arc::new(access));
         for gone in known {
             self.metrics.forget(&gone.address.to_string());
         }

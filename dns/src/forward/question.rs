@@ -1,9 +1,5 @@
 //! What is asked, how it goes out to a resolver, and whether a packet that comes back answers it. No I/O.
 
-use core::net::IpAddr;
-
-use crate::config::Network;
-
 /// Longest trail of loop tokens carried along: one Portolan adds one, so a longer chain of forwarders is
 /// taken for a loop.
 pub(super) const TRAIL_MAX: usize = 8;
@@ -200,25 +196,6 @@ fn push_opt(wire: &mut Vec<u8>, question: &Question, token: u64) {
     }
 }
 
-/// True if `client` is in one of the networks. A v4 address in v6 clothes (RFC 4291 §2.5.5.2) counts as v4.
-pub(super) fn is_in(networks: &[Network], client: IpAddr) -> bool {
-    let client = client.to_canonical();
-    networks.iter().any(|network| match (network.address, client) {
-        (IpAddr::V4(base), IpAddr::V4(client)) => same_prefix(
-            u128::from(u32::from(base)) << 96,
-            u128::from(u32::from(client)) << 96,
-            network.prefix,
-        ),
-        (IpAddr::V6(base), IpAddr::V6(client)) => same_prefix(base.into(), client.into(), network.prefix),
-        _ => false,
-    })
-}
-
-fn same_prefix(base: u128, address: u128, prefix: u8) -> bool {
-    let mask = u128::MAX.checked_shl(128_u32.saturating_sub(u32::from(prefix))).unwrap_or(0);
-    (base ^ address) & mask == 0
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -257,17 +234,6 @@ mod tests {
         assert_eq!(changed(13, b'x'), Verdict::Foreign, "another name");
         assert_eq!(changed(outgoing.question_end - 3, 28), Verdict::Foreign, "another type");
         assert_eq!(outgoing.judge(&good[..20]), Verdict::Foreign, "cut off");
-    }
-
-    #[test]
-    fn networks_hold_addresses_by_prefix() {
-        let net = |address: &str, prefix| Network { address: address.parse().unwrap(), prefix };
-        let networks = [net("10.0.0.0", 8), net("::1", 128), net("192.168.4.0", 22)];
-        let allowed = |client: &str| is_in(&networks, client.parse().unwrap());
-        assert!(allowed("10.255.0.1") && allowed("::1") && allowed("192.168.7.255"));
-        assert!(allowed("::ffff:10.1.2.3"), "a v4 client of a v6 socket");
-        assert!(!allowed("11.0.0.1") && !allowed("::2") && !allowed("192.168.8.0") && !allowed("a00::1"));
-        assert!(is_in(&[net("0.0.0.0", 0)], "203.0.113.9".parse().unwrap()));
     }
 
     #[test]

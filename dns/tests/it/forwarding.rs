@@ -141,3 +141,37 @@ fn counts_tell_what_was_asked_and_answered() {
     node.wait_for_metric("portolan_dns_handed_over_total", Some("udp"), 1.0);
     assert_eq!(node.metric("portolan_dns_replies_total", None), 3.0);
 }
+
+#[test]
+fn rfc6840_5_8_ad_is_for_those_who_understand_it() {
+    let (_resolver, node) = forwarding();
+    let mut client = node.connect();
+    let plain = query(1, "a.example.", RecordType::A, Some(1232));
+    let mut with_ad = plain.clone();
+    with_ad[3] |= 0x20;
+    let mut with_do = plain.clone();
+    let flags = with_do.len() - 4;
+    with_do[flags] |= 0x80;
+    for (packet, expected) in [(plain, false), (with_ad, true), (with_do, true)] {
+        client.send(&packet);
+        let reply = client.read();
+        assert_eq!((reply.answers.len(), reply.metadata.authentic_data), (1, expected));
+    }
+}
+
+#[test]
+fn two_that_forward_to_each_other_find_out() {
+    let (mut first, mut second) = (config(), config());
+    let (one, other) = (Node::start(&first), Node::start(&second));
+    (first.forward, second.forward) = (vec![other.address], vec![one.address]);
+    one.server.reconfigure(&first);
+    other.server.reconfigure(&second);
+    let start = std::time::Instant::now();
+    let reply = one.ask_udp("round-and-round.example.", RecordType::A, None);
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert!(start.elapsed() < first.forward_timeout / 2, "{:?}", start.elapsed());
+    one.wait_for_metric("portolan_dns_forward_queries_total", Some("loop"), 1.0);
+    let asked =
+        one.metric("portolan_dns_queries_total", None) + other.metric("portolan_dns_queries_total", None);
+    assert!(asked <= 6.0, "{asked} queries for one");
+}

@@ -48,12 +48,12 @@ fn section_6_2_1_1_a_slow_answer_does_not_hold_up_the_next() {
 #[test]
 fn section_6_2_3_an_idle_connection_is_closed() {
     let mut config = config();
-    config.tcp_idle = MS * 300;
+    config.tcp_idle = MS * 800;
     let node = Node::start(&config);
     let (mut silent, mut busy, mut partial) = (node.connect(), node.connect(), node.connect());
     let start = Instant::now();
     partial.stream.write_all(&[0, 40, 1]).unwrap();
-    while start.elapsed() < MS * 900 {
+    while start.elapsed() < MS * 2000 {
         assert_eq!(busy.ask("a.", RecordType::A).metadata.response_code, ResponseCode::Refused);
         std::thread::sleep(MS * 100);
     }
@@ -129,17 +129,20 @@ fn a_client_that_takes_no_replies_is_cut_off_and_disturbs_nobody() {
     config.tcp_idle = MS * 400;
     let node = Node::start(&config);
     let mut greedy = node.connect();
-    greedy.stream.set_write_timeout(Some(MS * 200)).unwrap();
+    greedy.stream.set_write_timeout(Some(MS * 50)).unwrap();
     let queries: Vec<u8> =
         (0..2000).flat_map(|id| framed(&query(id, "a.example.", RecordType::A, None))).collect();
-    let start = Instant::now();
-    // Until the server stops reading, which is when its replies don't go out any more.
-    while greedy.stream.write_all(&queries).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(20), "the server buffers without bound");
+    let (start, mut sent) = (Instant::now(), 0);
+    // Queries without end; the server stops reading when its replies don't go out any more, and then gives up.
+    while node.metric("portolan_dns_tcp_closed_total", Some("slow")) == 0.0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "still open after {sent} octets");
+        match greedy.stream.write(&queries[sent % queries.len()..]) {
+            Ok(written) => sent += written,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => std::thread::sleep(MS),
+        }
     }
     assert_eq!(node.connect().ask("a.", RecordType::A).metadata.response_code, ResponseCode::Refused);
-    node.wait_for_metric("portolan_dns_tcp_closed_total", Some("slow"), 1.0);
-    node.wait_for_metric("portolan_dns_tcp_closed_total", None, 1.0);
 }
 
 #[test]

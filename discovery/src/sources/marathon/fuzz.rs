@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use super::api::{Found, Kind, Listed};
 use super::convert::{self, Context, Converted, Hosts, Interned};
 use super::elements::{Elements, Place};
+use super::known::Moment;
 use super::pod::{self, Older};
 use super::sse::{Item, Parser};
-use super::state::{Moment, State};
+use super::state::State;
 use super::wire;
 
 struct OneHost;

@@ -15,12 +15,14 @@ mod convert;
 mod elements;
 pub(crate) mod fuzz;
 mod hosts;
+mod known;
 mod pod;
 mod reads;
 mod session;
 mod sse;
 mod state;
 mod wire;
+mod word;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Marathon;
 use super::api::{Api, Listed, jittered};
+use super::known::Moment;
 use super::reads::Target;
 use super::sse::{Item, Parser};
-use super::state::{Moment, State};
+use super::state::State;
 use super::wire;
 use crate::http::Body;
 use crate::source::{Change, Sink, SourceError};

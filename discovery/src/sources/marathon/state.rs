@@ -3,8 +3,7 @@
 //! An event and an answer may cross: an answer that was composed before the event must not undo it. So what events
 //! said stands for [`WORD_STANDS`] against every answer that says otherwise, and is then checked by one more read.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant as Received};
 
@@ -12,9 +11,11 @@ use portolan_table::{Health, Instance, InstanceState};
 use tokio::time::Instant;
 
 use super::api::{Found, Kind, Listed};
-use super::convert::{Context, Converted, Hosts, Interned, Layout, Mode, instance, state_of};
+use super::convert::{Converted, Mode, state_of};
+use super::known::{Domain, Known, Moment, pod_of};
 use super::reads::{Reads, Target};
 use super::wire::{self, each, text};
+use super::word::{Agreement, InstanceWord};
 use crate::source::Change;
 
 /// How long an event's word stands against answers.
@@ -33,6 +34,8 @@ const INSTANCE_WORDS_KEPT: usize = 64;
 const AGENTS_MAX: usize = 65_536;
 /// Groups that wait.
 const GROUPS_MAX: usize = 64;
+/// Plans whose versions are kept.
+const PLANS_KEPT: usize = 256;
 /// Apps of one deployment that are read one by one.
 const PLAN_MAX: usize = 1024;
 
@@ -41,6 +44,8 @@ pub(super) struct State {
     known: HashMap<Arc<str>, Known>,
     words: HashMap<Arc<str>, Word>,
     groups: HashMap<Arc<str>, Group>,
+    /// Versions of the last plans, oldest first: a group's event may come before or behind its deployment's.
+    plans: VecDeque<Arc<str>>,
     /// Fault domains by agent: a status update doesn't name them.
     agents: HashMap<Arc<str>, Domain>,
     pub(super) reads: Reads,
@@ -56,14 +61,6 @@ struct Listing {
     began: Instant,
 }
 
-/// What event application needs of a service.
-struct Known {
-    kind: Kind,
-    converted: Converted,
-    /// Ids and states, sorted by id.
-    instances: Vec<(Arc<str>, InstanceState)>,
-}
-
 /// What events said of a service not long ago.
 struct Word {
     until: Instant,
@@ -74,28 +71,9 @@ struct Word {
     instances: Vec<InstanceWord>,
 }
 
-struct InstanceWord {
-    until: Instant,
-    id: Arc<str>,
-    state: InstanceState,
-    health: Option<Health>,
-    instance: Option<Arc<Instance>>,
-}
-
-/// Zone and region of an agent.
-type Domain = (Option<Arc<str>>, Option<Arc<str>>);
-
 struct Group {
     version: Option<Arc<str>>,
     due: Instant,
-}
-
-/// What is at hand while events are applied.
-pub(super) struct Moment<'m> {
-    pub(super) now: Instant,
-    pub(super) received: Received,
-    pub(super) hosts: &'m dyn Hosts,
-    pub(super) names: &'m Interned,
 }
 
 impl State {
@@ -104,6 +82,7 @@ impl State {
             known: HashMap::new(),
             words: HashMap::new(),
             groups: HashMap::new(),
+            plans: VecDeque::new(),
             agents: HashMap::new(),
             reads: Reads::default(),
             listed: None,
@@ -333,6 +312,9 @@ impl State {
     /// apps; only if none does is the group read.
     fn group_changed(&mut self, event: &wire::Event<'_>, at: &Moment<'_>) {
         let Some(group) = text(&event.group_id) else { return };
+        if text(&event.version).is_some_and(|version| self.plans.iter().any(|plan| **plan == *version)) {
+            return;
+        }
         if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(group) {
             self.list_wanted = true;
             return;
@@ -344,8 +326,14 @@ impl State {
     fn deployment(&mut self, event: &wire::Event<'_>, at: &Moment<'_>) {
         let plan = event.plan.as_ref();
         let version = plan.and_then(|plan| text(&plan.version));
-        if version.is_some() {
-            self.groups.retain(|_, group| group.version.as_deref() != version);
+        if let Some(version) = version {
+            self.groups.retain(|_, group| group.version.as_deref() != Some(version));
+            if !self.plans.iter().any(|plan| **plan == *version) {
+                self.plans.push_back(version.into());
+            }
+            if self.plans.len() > PLANS_KEPT {
+                self.plans.pop_front();
+            }
         }
         let steps = plan.into_iter().flat_map(|plan| each(plan.steps.as_ref())).chain(&event.current_step);
         let mut services = HashSet::new();
@@ -563,120 +551,4 @@ impl State {
             word.instances.push(InstanceWord { until, id: Arc::clone(id), state, health, instance });
         }
     }
-}
-
-enum Agreement {
-    Agrees,
-    Overruled,
-    Missing,
-}
-
-impl InstanceWord {
-    fn apply(&self, read: Option<usize>, instances: &mut Vec<Arc<Instance>>) -> Agreement {
-        let ended = self.state == InstanceState::Terminal;
-        let Some(position) = read else {
-            return match (&self.instance, self.state) {
-                (Some(instance), InstanceState::Running) => {
-                    let mut instance = Instance::clone(instance);
-                    instance.health = self.health.unwrap_or(instance.health);
-                    instances.push(Arc::new(instance));
-                    Agreement::Overruled
-                }
-                (None, InstanceState::Running) if self.health.is_none() => Agreement::Missing,
-                _ => Agreement::Agrees,
-            };
-        };
-        let read = &instances[position];
-        if ended {
-            let over = read.state != InstanceState::Terminal;
-            instances.remove(position);
-            return if over { Agreement::Overruled } else { Agreement::Agrees };
-        }
-        let state = if later(self.state, read.state) { self.state } else { read.state };
-        let health = self.health.filter(|_| read.health != Health::Unknown).unwrap_or(read.health);
-        if state == read.state && health == read.health {
-            return Agreement::Agrees;
-        }
-        instances[position] = Arc::new(Instance { state, health, ..Instance::clone(read) });
-        Agreement::Overruled
-    }
-}
-
-/// True if a task said to be in state `told` cannot have been read in state `read` afterwards.
-fn later(told: InstanceState, read: InstanceState) -> bool {
-    use InstanceState::{Killing, Running, Staging, Starting, Unreachable};
-    matches!(
-        (told, read),
-        (Killing, Staging | Starting | Running) | (Unreachable, Running) | (Running, Unreachable)
-    )
-}
-
-impl Known {
-    fn position(&self, id: &str) -> Result<usize, usize> {
-        self.instances.binary_search_by(|(known, _)| (**known).cmp(id))
-    }
-
-    /// Positions of the tasks that `id` (a task's or an instance's) means.
-    fn of_instance(&self, id: &str) -> Vec<usize> {
-        if let Ok(position) = self.position(id) {
-            return vec![position];
-        }
-        let known = self.instances.iter().enumerate();
-        known.filter(|(_, (task, _))| is_task_of(task, id)).map(|(position, _)| position).collect()
-    }
-
-    /// The instance that a status update describes, if it tells enough and the definition it runs is this.
-    fn built(
-        &mut self,
-        id: &str,
-        event: &wire::Event<'_>,
-        agents: &HashMap<Arc<str>, Domain>,
-        at: &Moment<'_>,
-    ) -> Option<Arc<Instance>> {
-        let version = text(&event.version)?;
-        if self.converted.gated || !self.converted.versions.iter().any(|known| **known == *version) {
-            return None;
-        }
-        let layout: Layout = self.converted.layout.clone()?;
-        let task = wire::Task {
-            id: event.task_id.clone(),
-            host: event.host.clone(),
-            state: event.task_status.clone(),
-            started_at: event.timestamp.clone(),
-            version: event.version.clone(),
-            ports: event.ports.clone(),
-            ip_addresses: event.ip_addresses.clone(),
-            ..wire::Task::default()
-        };
-        if !layout.is_told_by(&task) {
-            return None;
-        }
-        let mut context = Context { hosts: at.hosts, names: at.names, problems: Vec::new() };
-        let before = self.converted.unsettled;
-        let built = instance(&task, &layout, &mut self.converted, &mut context);
-        self.converted.unsettled = before;
-        // A name that is not resolved yet: the read does that.
-        let mut built = built.filter(|built| context.problems.is_empty() && *built.id == *id)?;
-        if let Some((zone, region)) = built.node.as_ref().and_then(|node| agents.get(node)) {
-            (built.zone, built.region) = (zone.clone(), region.clone());
-        }
-        Some(Arc::new(built))
-    }
-}
-
-/// True if the task is (the, or a) task of the instance, in any of Marathon's forms: `<app>.<uuid>`,
-/// `<app>.instance-<uuid>._app.<n>`, `<app>.marathon-<uuid>`, `<pod>.instance-<uuid>.<container>`.
-fn is_task_of(task: &str, instance: &str) -> bool {
-    let split = instance.rsplit_once(".instance-").or_else(|| instance.rsplit_once(".marathon-"));
-    let Some((app, uuid)) = split else { return task == instance };
-    let Some(rest) = task.strip_prefix(app).and_then(|rest| rest.strip_prefix('.')) else { return false };
-    let rest = rest.strip_prefix("instance-").or_else(|| rest.strip_prefix("marathon-")).unwrap_or(rest);
-    rest.strip_prefix(uuid).is_some_and(|end| end.is_empty() || end.starts_with('.'))
-}
-
-/// The pod that an API call was about; nothing for the call that creates one, whose URI doesn't name it.
-fn pod_of(event: &wire::Event<'_>) -> Option<String> {
-    let path = text(&event.uri)?.split('?').next()?;
-    let id = path.strip_prefix("/v2/pods")?.trim_matches('/');
-    (!id.is_empty() && !id.contains("::")).then(|| format!("/{id}"))
 }

@@ -233,3 +233,31 @@ async fn a_task_from_an_event_has_the_fault_domain_of_its_agent() {
     running.until("the end of the second", |m| m.endpoints("/web").len() == 1).await;
     assert_eq!(running.model.services["/web"].1[&task_id("/web", 1)].zone.as_deref(), Some("eu-1a"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_explained_by_its_deployment_in_either_order() {
+    use std::time::Instant as Received;
+
+    use super::super::convert::Interned;
+    use super::super::hosts::Resolver;
+    use super::super::known::Moment;
+    use super::super::reads::Target;
+    use super::super::state::State;
+
+    let (hosts, names, now) = (Resolver::default(), Interned::default(), tokio::time::Instant::now());
+    let at = Moment { now, received: Received::now(), hosts: &hosts, names: &names };
+    let deployment = r#"{"plan": {"version": "v", "steps": [{"actions": [{"app": "/shop/web"}]}]}}"#;
+    let deployment = ("deployment_success", serde_json::from_str(deployment).unwrap());
+    let group =
+        ("group_change_success", serde_json::from_str(r#"{"groupId": "/shop", "version": "v"}"#).unwrap());
+    for events in [[&deployment, &group], [&group, &deployment]] {
+        let mut state = State::new();
+        for (name, event) in events {
+            state.event(name, event, &at);
+        }
+        let later = now + Duration::from_secs(60);
+        assert_eq!(state.groups_due(later), None);
+        assert_eq!(state.reads.start(later), Some(Target::Service("/shop/web".into())));
+        assert_eq!(state.reads.start(later), None, "the group was to be read too");
+    }
+}

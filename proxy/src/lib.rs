@@ -13,6 +13,7 @@
 //! This crate does not talk to schedulers and knows nothing of DNS; it reads `portolan-table`. It terminates
 //! no TLS.
 
+mod access_log;
 pub mod balance;
 pub mod checks;
 mod config;

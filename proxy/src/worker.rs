@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use portolan_table::{Generation, Table, ViewKey};
 
-use crate::config::Config;
+use crate::access_log::{AccessLog, Lines};
+use crate::config::{AccessLogConfig, Config};
 use crate::l4;
 use crate::l7::{Clock, Pool, Stock, TICK};
 use crate::metrics::{Metrics, WorkerCells};
@@ -28,6 +29,7 @@ pub struct Proxy {
     routes: ViewKey<Routes>,
     board: Arc<Board>,
     metrics: Metrics,
+    log: Option<AccessLog>,
     config: Mutex<Arc<Config>>,
     /// Counts configurations, so that workers need no lock to see that theirs is the present one.
     config_version: AtomicU64,
@@ -54,6 +56,7 @@ impl Proxy {
             routes: key,
             board,
             metrics: Metrics::register(registry),
+            log: config.access_log.as_ref().and_then(open_log),
             config: Mutex::new(Arc::new(config)),
             config_version: AtomicU64::new(0),
         })
@@ -85,6 +88,7 @@ impl Proxy {
             pool: Pool::new(&clock),
             stock: Stock::default(),
             cells: self.metrics.worker(),
+            log: self.log.as_ref().map(AccessLog::lines),
             config: RefCell::new(Rc::new(self.present_config())),
             config_version: Cell::new(version),
             upkeep: Cell::new(Instant::now()),
@@ -102,6 +106,13 @@ impl Proxy {
     }
 }
 
+/// Without its log the proxy still serves.
+fn open_log(config: &AccessLogConfig) -> Option<AccessLog> {
+    AccessLog::open(config)
+        .inspect_err(|error| tracing::error!(?config.path, %error, "access log can't be opened"))
+        .ok()
+}
+
 /// What one worker has for itself: pool, endpoint state, counters, clock. For one thread.
 #[derive(Debug)]
 pub struct Worker {
@@ -114,6 +125,7 @@ pub struct Worker {
     pub(crate) stock: Stock,
     pub(crate) clock: Rc<Clock>,
     pub(crate) cells: Arc<WorkerCells>,
+    pub(crate) log: Option<Lines>,
     config: RefCell<Rc<Config>>,
     config_version: Cell<u64>,
     upkeep: Cell<Instant>,

@@ -23,7 +23,7 @@ use super::clock::Timer;
 use super::exchange::{Ending, Exchange, Upgraded};
 use super::head::{HeadEnd, slots};
 use super::http2;
-use super::origin::{ListenerState, Origin, Plan};
+use super::origin::{ListenerState, Origin, Outcome, Plan};
 use super::refusal::{self, Refusal};
 use super::request::{Verdict, judge};
 use crate::l4;
@@ -197,7 +197,8 @@ impl Connection {
         let mut answer = self.origin.worker.stock.take_head();
         refusal.compose(&mut answer, false, true);
         self.origin.worker.cells.answered(&refusal);
-        self.origin.listener.cells.request(refusal.status, Duration::ZERO);
+        let outcome = Outcome { status: refusal.status, refusal: Some(refusal.text), ..Outcome::default() };
+        self.origin.ended(&outcome);
         if self.write_all(&answer).await.is_ok() {
             self.close().await;
         }

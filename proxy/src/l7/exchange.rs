@@ -3,6 +3,7 @@
 //! Both directions are polled by one task, so a response may begin before the request has ended, and a client
 //! that goes away ends the request at the endpoint.
 
+use core::net::SocketAddr;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::future::poll_fn;
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use super::buffer::{Buffer, LARGE, SMALL};
 use super::connection::Connection;
 use super::head::HeadEnd;
-use super::origin::Plan;
+use super::origin::{Outcome, Plan};
 use super::pump::{Pump, PumpError, Waiting};
 use super::refusal::{self, Refusal};
 use super::request::{Framing, RequestFacts};
@@ -96,6 +97,8 @@ pub(super) struct Exchange<'c> {
     started: Instant,
     status: u16,
     octets_down: u64,
+    endpoint: Option<SocketAddr>,
+    refusal: Option<&'static str>,
 }
 
 /// What is waited for.
@@ -130,6 +133,8 @@ impl<'c> Exchange<'c> {
             started: plan.started,
             status: 0,
             octets_down: 0,
+            endpoint: None,
+            refusal: None,
             connection,
         }
     }
@@ -152,8 +157,15 @@ impl<'c> Exchange<'c> {
 
     fn finish(&mut self) {
         let worker = &self.connection.origin.worker;
-        let took = self.started.elapsed();
-        self.connection.origin.listener.cells.request(self.status, took);
+        self.connection.origin.ended(&Outcome {
+            head: &self.out,
+            status: self.status,
+            took: self.started.elapsed(),
+            octets: self.octets_down,
+            attempts: self.attempts.as_ref().ok(),
+            endpoint: self.endpoint,
+            refusal: self.refusal,
+        });
         self.reply.discard(&worker.stock);
         worker.stock.put_head(core::mem::take(&mut self.out));
     }
@@ -194,6 +206,7 @@ impl<'c> Exchange<'c> {
     /// Sends the request to one endpoint and reads the head of its response.
     async fn attempt(&mut self, picked: Picked) -> Result<(Upstream, ResponseFacts), Stop> {
         let worker = &self.connection.origin.worker;
+        self.endpoint = Some(picked.address);
         let reused = worker.pool.take(picked.address, picked.slot, !self.facts.is_idempotent);
         let mut upstream = match reused {
             Some(stream) => {
@@ -565,6 +578,7 @@ impl<'c> Exchange<'c> {
     /// Answers in the place of an endpoint.
     async fn answer(&mut self, refusal: Refusal) -> Ending {
         self.status = refusal.status;
+        self.refusal = Some(refusal.text);
         // What is left of the request's content would be read as the next request.
         let is_read = self.is_sent || self.upload.is_complete();
         let close = refusal.close

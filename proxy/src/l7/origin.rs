@@ -2,12 +2,14 @@
 
 use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::refusal::{self, Refusal};
 use super::request::{ClientFacts, RequestFacts, RequestHead};
+use crate::access_log::Entry;
 use crate::balance::hash_key;
 use crate::config::{HashKey, Network};
 use crate::metrics::ListenerCells;
@@ -51,7 +53,46 @@ pub(super) struct Origin {
     facts: ClientFacts,
 }
 
+/// How a request ended.
+#[derive(Debug, Default)]
+pub(super) struct Outcome<'a> {
+    /// The head as the endpoint gets it; empty if the request was none.
+    pub(super) head: &'a [u8],
+    /// What the client got; 499 if it went away before.
+    pub(super) status: u16,
+    pub(super) took: Duration,
+    /// Octets sent to the client.
+    pub(super) octets: u64,
+    pub(super) attempts: Option<&'a Attempts>,
+    pub(super) endpoint: Option<SocketAddr>,
+    /// Why the proxy answered itself.
+    pub(super) refusal: Option<&'static str>,
+}
+
 impl Origin {
+    /// Counts a request that has ended, and logs it if it is in the sample or a failure of ours.
+    pub(super) fn ended(&self, outcome: &Outcome<'_>) {
+        self.listener.cells.request(outcome.status, outcome.took);
+        let Some(log) = self.worker.log.as_ref().filter(|log| log.wants(outcome.refusal.is_some())) else {
+            return;
+        };
+        let written = log.write(&Entry {
+            listener: &self.listener.name,
+            client: self.peer,
+            head: outcome.head,
+            status: outcome.status,
+            took: outcome.took,
+            octets: outcome.octets,
+            service: outcome.attempts.map(Attempts::service),
+            endpoint: outcome.endpoint,
+            attempts: outcome.attempts.map_or(0, Attempts::made),
+            refusal: outcome.refusal,
+        });
+        if !written {
+            self.worker.cells.log_dropped.add(1);
+        }
+    }
+
     pub(super) fn new(worker: &Rc<Worker>, listener: &Rc<ListenerState>, peer: SocketAddr) -> Self {
         let config = worker.config();
         let address = peer.ip().to_canonical();

@@ -6,6 +6,7 @@
 //! ```
 //! The upload goes on while the reply is polled, so both directions stream.
 
+use core::net::SocketAddr;
 use core::pin::pin;
 use core::task::{Context, Poll};
 use std::future::poll_fn;
@@ -26,7 +27,7 @@ use crate::l7::buffer::{Buffer, LARGE};
 use crate::l7::chunked::ChunkScanner;
 use crate::l7::clock::Timer;
 use crate::l7::head::{HeadEnd, slots};
-use crate::l7::origin::{Origin, Plan};
+use crate::l7::origin::{Origin, Outcome, Plan};
 use crate::l7::refusal::{self, Refusal};
 use crate::l7::request::{Framing, RequestFacts, Verdict, judge};
 use crate::l7::response::{self, Downstream, ResponseFacts};
@@ -54,7 +55,7 @@ pub(super) async fn serve(
     .await;
     let plan = match planned {
         Ok(plan) => plan,
-        Err(refusal) => return refused(&origin, &refusal, Instant::now(), false),
+        Err(refusal) => return refused(&origin, &refusal, Instant::now(), false, &[]),
     };
     let (facts, started) = (plan.facts, plan.started);
     let upload = Upload::new(content, kind, plan.out, &facts, origin.worker.config().limits.request_body_max);
@@ -62,11 +63,13 @@ pub(super) async fn serve(
     exchange.timer.set_busy(true);
     let mut attempts = match plan.attempts {
         Ok(attempts) => attempts,
-        Err(refusal) => return refused(&exchange.origin, &refusal, started, facts.is_head),
+        Err(refusal) => {
+            return refused(&exchange.origin, &refusal, started, facts.is_head, &exchange.upload.head);
+        }
     };
     match exchange.obtain(&mut attempts).await {
         Ok((upstream, response)) => exchange.respond(upstream, &response, attempts),
-        Err(refusal) => refused(&exchange.origin, &refusal, started, facts.is_head),
+        Err(refusal) => refused(&exchange.origin, &refusal, started, facts.is_head, &exchange.upload.head),
     }
 }
 
@@ -80,9 +83,21 @@ fn plan(origin: &Origin, text: &[u8]) -> Result<Plan, Refusal> {
 }
 
 /// An answer of ours.
-fn refused(origin: &Origin, refusal: &Refusal, started: Instant, is_head: bool) -> Response<Reply> {
+fn refused(
+    origin: &Origin,
+    refusal: &Refusal,
+    started: Instant,
+    is_head: bool,
+    head: &[u8],
+) -> Response<Reply> {
     origin.worker.cells.answered(refusal);
-    origin.listener.cells.request(refusal.status, started.elapsed());
+    origin.ended(&Outcome {
+        head,
+        status: refusal.status,
+        took: started.elapsed(),
+        refusal: Some(refusal.text),
+        ..Outcome::default()
+    });
     let text = (!is_head).then(|| Bytes::from(format!("{}\n", refusal.text)));
     let mut response = Response::new(Reply::Text(text));
     *response.status_mut() =
@@ -255,7 +270,13 @@ impl Exchange {
             _ => upstream.picked.succeeded(now.duration_since(self.started), now),
         }
         let Some(fields) = self.read_fields(facts) else {
-            return refused(&self.origin, &refusal::UPSTREAM_MALFORMED, self.started, self.facts.is_head);
+            return refused(
+                &self.origin,
+                &refusal::UPSTREAM_MALFORMED,
+                self.started,
+                self.facts.is_head,
+                &self.upload.head,
+            );
         };
         self.reply.consume(facts.head_length);
         let rest = match facts.framing {
@@ -265,6 +286,8 @@ impl Exchange {
             Framing::UntilClose => Rest::UntilClose,
         };
         let mut relay = Relay {
+            endpoint: upstream.picked.address,
+            octets: 0,
             exchange: self,
             upstream: Some(upstream),
             attempts,
@@ -444,6 +467,8 @@ pub(super) struct Relay {
     trailers: Vec<u8>,
     status: u16,
     keep_alive: bool,
+    endpoint: SocketAddr,
+    octets: u64,
 }
 
 enum Rest {
@@ -479,6 +504,7 @@ impl Relay {
         loop {
             if let Some(data) = self.take()? {
                 self.exchange.open.moved();
+                self.octets += data.len() as u64;
                 self.finish_if_over();
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
@@ -547,8 +573,16 @@ impl Drop for Relay {
     fn drop(&mut self) {
         // A response that was not read to its end was given up by the client, or broke.
         let status = if self.is_over() { self.status } else { 499 };
-        let Exchange { origin, reply, started, .. } = &mut self.exchange;
-        origin.listener.cells.request(status, started.elapsed());
+        let Exchange { origin, reply, started, upload, .. } = &mut self.exchange;
+        origin.ended(&Outcome {
+            head: &upload.head,
+            status,
+            took: started.elapsed(),
+            octets: self.octets,
+            attempts: Some(&self.attempts),
+            endpoint: Some(self.endpoint),
+            refusal: None,
+        });
         reply.discard(&origin.worker.stock);
     }
 }

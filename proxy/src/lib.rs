@@ -19,6 +19,8 @@ pub mod checks;
 mod config;
 #[cfg(test)]
 mod fixture;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod l4;
 mod l7;
 mod listener;

@@ -17,6 +17,7 @@ mod connection;
 mod exchange;
 mod head;
 mod http2;
+pub(crate) mod oracle;
 mod origin;
 mod pool;
 mod pump;

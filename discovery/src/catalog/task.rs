@@ -189,6 +189,7 @@ impl CatalogTask {
         self.catalog.configure(feeds.clone(), clock::now());
         self.first = feeds;
         self.publish();
+        self.ledger.write(self.catalog.sources_mut());
     }
 
     /// Runs until `stop`, then saves what is not saved.

@@ -156,15 +156,4 @@ pub(crate) const fn out(why: Outside) -> Admission {
     Admission::Out(why)
 }
 
-pub(crate) const STATES: [InstanceState; 6] = [
-    InstanceState::Staging,
-    InstanceState::Starting,
-    InstanceState::Running,
-    InstanceState::Killing,
-    InstanceState::Unreachable,
-    InstanceState::Terminal,
-];
-
-pub(crate) const HEALTHS: [Health; 3] = [Health::Unknown, Health::Healthy, Health::Unhealthy];
-
 pub(crate) const UDP: Protocol = Protocol::Udp;

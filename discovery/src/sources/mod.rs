@@ -1,5 +1,6 @@
 //! The sources: one folder each.
 
+mod file;
 pub(crate) mod marathon;
 
 use crate::config::{SourceConfig, SourceKind};
@@ -7,10 +8,8 @@ use crate::source::{Source, SourceError};
 
 /// Makes the source that `config` describes.
 pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceError> {
-    match &config.kind {
-        SourceKind::Marathon(marathon) => Ok(Box::new(marathon::Marathon::new(config, marathon))),
-        SourceKind::File(_) => {
-            Err(SourceError::Setup { message: "this build has no file source".to_owned() })
-        }
-    }
+    Ok(match &config.kind {
+        SourceKind::Marathon(marathon) => Box::new(marathon::Marathon::new(config, marathon)),
+        SourceKind::File(file) => Box::new(file::FileSource::new(config, file)),
+    })
 }

@@ -14,6 +14,8 @@ mod catalog;
 mod clock;
 mod config;
 mod discovery;
+#[cfg(test)]
+mod discovery_tests;
 pub mod fuzz;
 mod http;
 mod last_known_good;

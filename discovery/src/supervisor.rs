@@ -109,12 +109,12 @@ impl Supervisor {
                         restart
                     });
                 }
-                None => self.spawn(*feed, config.clone(), Duration::ZERO),
+                None => self.spawn(*feed, config.clone(), None),
             }
         }
     }
 
-    fn spawn(&mut self, feed: u16, config: SourceConfig, delay: Duration) {
+    fn spawn(&mut self, feed: u16, config: SourceConfig, after: Option<Change>) {
         let (config_tx, config_rx) = watch::channel(config);
         let confirm = Arc::new(Notify::new());
         let stop = self.stop.child_token();
@@ -135,7 +135,7 @@ impl Supervisor {
             // Dropping the work at any of its awaits is safe: a change is sent whole or not at all.
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = task.run(delay) => {}
+                () = task.run(after) => {}
             }
         });
         self.running.insert(feed, Running { config: config_tx, confirm, stop, task: handle.id() });
@@ -156,17 +156,19 @@ impl Supervisor {
         }
     }
 
-    /// Starts a task anew that panicked; what the catalog holds of its source stays.
-    pub(crate) fn reap(&mut self, result: Result<(), JoinError>) -> Option<Update> {
-        let error = result.err().filter(JoinError::is_panic)?;
-        let (&feed, _) = self.running.iter().find(|(_, running)| running.task == error.id())?;
-        let config = self.running.remove(&feed)?.config.borrow().clone();
+    /// Starts a task anew that panicked; what the catalog holds of its source stays. The new task tells of
+    /// the panic itself, so that it comes behind what the old one has told.
+    pub(crate) fn reap(&mut self, result: Result<(), JoinError>) {
+        let Some(error) = result.err().filter(JoinError::is_panic) else { return };
+        let feed = self.running.iter().find(|(_, running)| running.task == error.id()).map(|(feed, _)| *feed);
+        let Some((feed, running)) = feed.and_then(|feed| Some((feed, self.running.remove(&feed)?))) else {
+            return;
+        };
+        let config = running.config.borrow().clone();
         tracing::error!(source = %config.name, "a source's task panicked; it starts anew");
         self.metrics.errors.with_label_values(&[&*config.name, "panic"]).inc();
-        self.spawn(feed, config, RESTART_AFTER);
         let message = "internal error: the source's task panicked and starts anew".to_owned();
-        let change = Change::Lost { kind: "panic", message };
-        Some(Update { source: SourceId(feed), received: clock::now(), change })
+        self.spawn(feed, config, Some(Change::Lost { kind: "panic", message }));
     }
 
     /// Waits until every task has ended, after `stop` was cancelled.
@@ -200,10 +202,20 @@ enum End {
 }
 
 impl SourceTask {
-    async fn run(mut self, delay: Duration) {
-        tokio::time::sleep(delay).await;
-        let config = self.config.borrow_and_update().clone();
-        self.loader.load(self.feed, &config).await;
+    /// `after` is what is to be told of the task before this one, if there was one.
+    async fn run(mut self, after: Option<Change>) {
+        match after {
+            Some(change) => {
+                if self.sink.send(clock::now(), change).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(RESTART_AFTER).await;
+            }
+            None => {
+                let config = self.config.borrow_and_update().clone();
+                self.loader.load(self.feed, &config).await;
+            }
+        }
         let mut backoff = Backoff::new(fastrand::Rng::new());
         let mut source: Option<Box<dyn Source>> = None;
         loop {
@@ -223,8 +235,9 @@ impl SourceTask {
                 End::Confirm => tokio::time::sleep(CONFIRM_AFTER).await,
                 End::Reconfigured => {
                     source = None;
-                    let error = SourceError::Setup { message: "configuration reloaded".to_owned() };
-                    if self.lose(&error).await.is_err() {
+                    let message = "session ended to take up another configuration".to_owned();
+                    let change = Change::Lost { kind: "reload", message };
+                    if self.sink.send(clock::now(), change).await.is_err() {
                         return;
                     }
                 }

@@ -206,11 +206,7 @@ impl CatalogTask {
                 Event::Command(command) => self.obey(command),
                 Event::Verdicts => self.take_verdicts(),
                 Event::Updates => batch.drain(..).for_each(|update| self.take(update)),
-                Event::SourceEnded(result) => {
-                    if let Some(update) = self.supervisor.reap(result) {
-                        self.take(update);
-                    }
-                }
+                Event::SourceEnded(result) => self.supervisor.reap(result),
                 Event::Saved(outcome) => self.saver.finish(&mut self.catalog, &outcome),
                 Event::Tick => self.tick(),
             }

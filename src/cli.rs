@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::ask::{EndpointsArgs, ExplainArgs, ListArgs, ResolveArgs};
+
 /// Service discovery and load balancing: one routing table for DNS and proxy.
 #[derive(Debug, Parser)]
 #[command(name = "portolan", version, propagate_version = true, max_term_width = 100)]
@@ -32,6 +34,22 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run a simulated Marathon API.
     Sim(crate::sim::command::Args),
+    /// Show the services the running daemon knows.
+    #[command(after_help = "Examples:\n  portolan services\n  portolan services --json | jq .generation")]
+    Services(ListArgs),
+    /// Show the running daemon's routes, those that lose to others included.
+    #[command(after_help = "Examples:\n  portolan routes --admin http://127.0.0.1:9090")]
+    Routes(ListArgs),
+    /// Show the running daemon's endpoints, and why one gets no traffic.
+    #[command(after_help = "Examples:\n  portolan endpoints\n  portolan endpoints web.shop")]
+    Endpoints(EndpointsArgs),
+    /// Show where the running daemon's sources stand.
+    #[command(after_help = "Examples:\n  portolan sources --config /etc/portolan.toml")]
+    Sources(ListArgs),
+    /// Say why a name or a URL is answered as it is.
+    Explain(ExplainArgs),
+    /// Ask the running daemon's DNS.
+    Resolve(ResolveArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  portolan completions bash > /etc/bash_completion.d/portolan")]
     Completions {

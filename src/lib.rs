@@ -5,6 +5,7 @@
 //! scheduler to run it against.
 
 mod admin;
+pub mod ask;
 pub mod cli;
 mod demo;
 mod logging;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use portolan_config::{Config, Environment, Mistakes};
 
+use ask::Listing;
 use cli::{Cli, Command};
 
 /// The whole program: parses the command line, does what it says, gives the exit code.
@@ -48,11 +50,26 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             control_runtime()?.block_on(sim::command::run(arguments))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Services(list) => ask(ask::list(&Listing::Services, &list)),
+        Command::Routes(list) => ask(ask::list(&Listing::Routes, &list)),
+        Command::Sources(list) => ask(ask::list(&Listing::Sources, &list)),
+        Command::Endpoints(arguments) => {
+            ask(ask::list(&Listing::Endpoints(arguments.service), &arguments.list))
+        }
+        Command::Explain(arguments) => ask(ask::explain(&arguments)),
+        Command::Resolve(arguments) => ask(ask::resolve(&arguments)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Carries out a command that asks the running daemon.
+fn ask(asking: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("no runtime")?.block_on(asking)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn daemon(file: Option<PathBuf>) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! `portolan sim`.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -90,7 +90,7 @@ impl Args {
     }
 }
 
-/// Starts what a scenario describes, its steps and its rate included. Needs a multi-threaded runtime for large clusters.
+/// Starts what a scenario describes, its steps and its rate included.
 ///
 /// # Errors
 /// See [`super::StartError`].
@@ -99,24 +99,7 @@ pub async fn start_scenario(
     listen: SocketAddr,
     credentials: Option<(String, String)>,
 ) -> Result<Sim, super::StartError> {
-    let mut cluster = scenario.cluster;
-    if scenario.backends {
-        // Each agent is an address of its own on loopback.
-        cluster.agents_from = Ipv4Addr::new(127, 1, 0, 1);
-    }
-    let config = SimConfig {
-        listen,
-        cluster,
-        apps: scenario.apps,
-        pods: scenario.pods,
-        credentials,
-        backends: scenario.backends,
-        steps: scenario.steps,
-        ..SimConfig::default()
-    };
-    let sim = super::start(config).await?;
-    sim.control().rate(scenario.rate);
-    Ok(sim)
+    super::start(SimConfig { listen, credentials, ..scenario.into() }).await
 }
 
 /// Runs until told to stop by SIGINT or SIGTERM.

@@ -59,6 +59,8 @@ pub struct SimConfig {
     pub backends: bool,
     /// What happens when.
     pub steps: Vec<Step>,
+    /// Changes per second that happen by themselves.
+    pub rate: f64,
     /// Period of the event stream's keep-alive.
     pub heartbeat: core::time::Duration,
     /// The version told by `/v2/info`.
@@ -75,9 +77,21 @@ impl Default for SimConfig {
             credentials: None,
             backends: false,
             steps: Vec::new(),
+            rate: 0.0,
             heartbeat: core::time::Duration::from_secs(10),
             version: "1.10.26".to_owned(),
         }
+    }
+}
+
+impl From<Scenario> for SimConfig {
+    fn from(scenario: Scenario) -> Self {
+        let Scenario { mut cluster, apps, pods, backends, rate, steps } = scenario;
+        if backends {
+            // Each agent is an address of its own on loopback.
+            cluster.agents_from = Ipv4Addr::new(127, 1, 0, 1);
+        }
+        Self { cluster, apps, pods, backends, rate, steps, ..Self::default() }
     }
 }
 
@@ -115,6 +129,7 @@ pub async fn start(config: SimConfig) -> Result<Sim, StartError> {
         false => Box::<cluster::PaperLauncher>::default(),
     };
     let world = World::new(&config, address, launcher)?;
+    world.set_rate(config.rate);
     tasks.spawn(world::drive(Arc::clone(&world), stop.clone()));
     tasks.spawn(server::serve(Arc::clone(&world), listener, tasks.clone(), stop.clone()));
     tasks.spawn(world::follow(Arc::clone(&world), config.steps, stop.clone()));

@@ -515,7 +515,7 @@ async fn scenarios_start_and_step() {
          [[step]]\nat = '30ms'\ndo = 'fault'\nkind = 'status'\ncode = 500",
     )
     .unwrap();
-    let sim = command::start_scenario(scenario, fast().listen, None).await.unwrap();
+    let sim = start(scenario.into()).await.unwrap();
     wait("scaled", || sim.control().app("/a").unwrap().definition.instances == 3).await;
     let faulty = async { while ask(&sim, "GET", "/v2/apps", Value::Null).await.0 != 500 {} };
     tokio::time::timeout(PATIENCE, faulty).await.unwrap();

@@ -11,8 +11,8 @@ mod events;
 mod faulty;
 mod filter;
 mod groups;
-mod list;
 mod info;
+mod list;
 mod pods;
 mod request;
 

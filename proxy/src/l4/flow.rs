@@ -15,9 +15,7 @@
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io;
-use std::net::Shutdown;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -67,7 +65,8 @@ impl Flow {
         Self { held, spliced: false, small: 0, ended: false, moved: 0 }
     }
 
-    /// Moves what can be moved. Ready when everything up to the end of `from` was passed on and the end itself with it.
+    /// Moves what can be moved. Ready when everything up to the end of `from` was passed on; the end itself is the
+    /// caller's to pass on.
     pub(super) fn poll(
         &mut self,
         relays: &Relays,
@@ -86,14 +85,17 @@ impl Flow {
                 ready!(self.poll_copy(relays, from, to, cx))?
             };
             if !more {
-                // A receiver that has gone already needs no end; the other direction will tell.
-                let _ = SockRef::from(&*to).shutdown(Shutdown::Write);
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Everything was passed on.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// Gives the pipe back, if one is held. To be called before the flow is dropped.

@@ -4,6 +4,7 @@ use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -216,8 +217,15 @@ impl Pair {
             return Poll::Ready(end);
         }
         let before = (self.up.moved, self.down.moved);
+        let ended = (self.up.ended(), self.down.ended());
         let up = self.up.poll(relays, &mut self.downstream, &mut self.upstream, cx);
         let down = self.down.poll(relays, &mut self.upstream, &mut self.downstream, cx);
+        // The second end is passed on by closing both.
+        match (self.up.ended(), self.down.ended()) {
+            (true, false) if !ended.0 => shut(&self.upstream),
+            (false, true) if !ended.1 => shut(&self.downstream),
+            _ => {}
+        }
         let (up_moved, down_moved) = (self.up.moved - before.0, self.down.moved - before.1);
         if up_moved + down_moved > 0 {
             watch.active.set(relays.now.get());
@@ -250,6 +258,11 @@ impl Pair {
         };
         let _ = SockRef::from(other).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// Passes the end of the other side on. If this side has gone already, its own direction will tell.
+fn shut(stream: &TcpStream) {
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
 }
 
 impl Drop for Pair {

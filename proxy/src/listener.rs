@@ -130,12 +130,24 @@ async fn serve_http(
                     }
                 }
             },
-            Some(_) = connections.join_next() => state.cells.set_open(connections.len()),
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    // One connection's bug is no other connection's problem.
+                    tracing::error!(listener = %state.name, %error, "connection task failed");
+                }
+                state.cells.set_open(connections.len());
+            }
             () = stop.cancelled() => break,
         }
     }
-    drop(listener);
     state.draining.set(true);
+    // Connections that wait to be accepted were made in good faith; closing the socket would reset them. A moment,
+    // because the reactor may not have told of them yet, and no longer, because others may never stop coming.
+    let until = tokio::time::Instant::now() + TICK;
+    while let Ok(Ok((client, peer))) = tokio::time::timeout_at(until, listener.accept()).await {
+        take_on(worker, &state, &mut connections, client, peer);
+    }
+    drop(listener);
     worker.clock.wake_all();
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(worker.config().drain, drained).await.is_err() {

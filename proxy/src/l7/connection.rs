@@ -33,6 +33,8 @@ use crate::worker::Worker;
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a closed connection is read, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection that has sent nothing yet is waited for while the worker drains.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Octets read and dropped meanwhile.
 const LINGER_OCTETS_MAX: usize = 1024 * 1024;
 
@@ -47,6 +49,8 @@ pub(crate) struct Connection {
     pub(super) ended: bool,
     /// Requests carried out.
     served: u64,
+    /// The worker drains, and the connection knows.
+    is_last: bool,
 }
 
 /// What the client wants next.
@@ -71,6 +75,7 @@ impl Connection {
             inbound: Buffer::default(),
             ended: false,
             served: 0,
+            is_last: false,
         }
     }
 
@@ -130,10 +135,14 @@ impl Connection {
     }
 
     /// Nothing came: whether to go on waiting.
-    fn poll_give_up(&self) -> Poll<Next> {
+    fn poll_give_up(&mut self) -> Poll<Next> {
         let idle = self.inbound.is_empty();
-        if idle && self.origin.listener.draining.get() {
-            return Poll::Ready(Next::Closed);
+        if self.origin.listener.draining.get() && !core::mem::replace(&mut self.is_last, true) {
+            if idle && self.served > 0 {
+                return Poll::Ready(Next::Closed);
+            }
+            // Whoever has just connected was going to send a request: it is still served.
+            self.timer.set(FIRST_REQUEST);
         }
         match (self.timer.is_expired(), idle) {
             (false, _) => Poll::Pending,

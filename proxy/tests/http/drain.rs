@@ -125,3 +125,20 @@ fn a_changed_configuration_is_taken_over_while_running() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\n\r\n";
     eventually("the new limit holds", || node.request(request).status == 431);
 }
+
+#[test]
+fn whoever_connected_before_the_stop_is_served() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let node = Node::start(&[backend.address]);
+    let mut held: Vec<_> = (0..20).map(|_| node.connect()).collect();
+    node.stop();
+    for client in &mut held {
+        client.send(get("/"));
+    }
+    for client in &mut held {
+        let response = client.response();
+        assert_eq!((response.text(), response.field("connection")), ("hello", Some("close")));
+    }
+    drop(held);
+    node.join();
+}

@@ -258,3 +258,46 @@ fn an_idle_connection_is_closed() {
         }
     });
 }
+
+/// Content of which nothing ever comes.
+struct Never;
+
+impl Body for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[test]
+fn a_request_body_that_stops_is_408() {
+    let (backend, requests) = Backend::answering(HELLO);
+    let mut config = config();
+    config.timeouts.request_body_idle = Duration::from_millis(150);
+    let node = Node::with(config, &[backend.address]);
+    with_client(&node, async |mut sender| {
+        let request = to("/").method("POST").header("content-length", 5).body(Never.boxed()).unwrap();
+        let (status, ..) = whole(sender.send_request(request).await.unwrap()).await;
+        assert_eq!(status, 408);
+    });
+    assert!(requests.try_recv().is_err(), "the endpoint never saw a whole request");
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_passed_over() {
+    let (backend, requests) = Backend::answering(HELLO);
+    let node = Node::start(&[nobody(), backend.address]);
+    with_client(&node, async |mut sender| {
+        for _ in 0..4 {
+            let request = to("/").method("POST").body(full("body")).unwrap();
+            let (status, ..) = whole(sender.send_request(request).await.unwrap()).await;
+            assert_eq!(status, 200);
+            assert_eq!(requests.recv().unwrap().1, b"body");
+        }
+    });
+}

@@ -5,7 +5,9 @@
 //! resets by the defaults of `hyper` (RFC 9113 §10.5).
 
 mod head;
+mod reply;
 mod stream;
+mod upload;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
@@ -27,7 +29,7 @@ use tokio::task::JoinSet;
 use super::buffer::Buffer;
 use super::clock::Timer;
 use super::origin::Origin;
-use stream::Reply;
+use reply::Reply;
 
 /// Streams of one connection, as far as its limits go.
 #[derive(Debug, Default)]

@@ -8,7 +8,9 @@ use portolan_table::INSTANCE_LABEL_LEN;
 use super::records::{FIXED_LEN, QUESTION, addresses, fitting, head, record, turn};
 use super::{Written, is_apex};
 use crate::wire::{HEADER_LEN, NAME_LEN_MAX, Query, Rcode, Reply, Section, rtype};
-use crate::zone::{Fixed, Host, INST, NodeEntry, Part, PartKind, PtrName, ServiceEntry, Target, Zone, Zones};
+use crate::zone::{
+    Fixed, Host, INST, NodeEntry, Part, PartKind, PartRef, PtrName, ServiceEntry, Target, Zone, Zones,
+};
 
 /// Octets of an SRV record's data before its target: priority, weight, port (RFC 2782).
 const SRV_LEN: usize = 6;
@@ -121,20 +123,20 @@ impl<'a, 'o> Composer<'a, 'o> {
     }
 
     #[inline]
-    pub(super) fn service(mut self, entry: &'a ServiceEntry, part: &'a Part) -> Written {
+    pub(super) fn service(mut self, entry: &'a ServiceEntry, part: PartRef) -> Written {
         match self.query.qtype() {
             rtype::A => {
-                let v4 = entry.group(part).map_or(&*self.fixed().proxy4, |group| &group.v4);
+                let v4 = part.group(entry).map_or(&*self.fixed().proxy4, |group| &group.v4);
                 self.address_set(rtype::A, v4)
             }
             rtype::AAAA => {
-                let v6 = entry.group(part).map_or(&*self.fixed().proxy6, |group| &group.v6);
+                let v6 = part.group(entry).map_or(&*self.fixed().proxy6, |group| &group.v6);
                 self.address_set(rtype::AAAA, v6)
             }
             rtype::TXT => {
                 let mut count = 0;
                 for text in &entry.texts {
-                    if !matches!(part.kind, PartKind::Source(source) if source != text.source) {
+                    if !matches!(part.of(entry).kind, PartKind::Source(source) if source != text.source) {
                         let (ttl, data) = (self.fixed().ttl, [&*text.data]);
                         count += 1;
                         self.truncated |=

@@ -10,15 +10,18 @@
 use std::sync::Arc;
 
 use portolan_table::{INSTANCE_LABEL_LEN, Protocol};
+use smallvec::SmallVec;
 
 /// Octets of an instance's label without its length octet.
 pub(crate) type InstanceLabel = [u8; INSTANCE_LABEL_LEN];
 
 /// Everything that is answered below one service's names. Immutable; replaced whole when the service changes.
+/// What a plain address query needs (owner, first group) stands inside, so that it costs few cache misses.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ServiceEntry {
     /// The service's labels in wire form, without zone and root.
-    pub(crate) owner: Arc<[u8]>,
+    pub(crate) owner: Owner,
+    pub(crate) groups: SmallVec<[Group; 1]>,
     /// Instances that are in an answer of some part, by label.
     pub(crate) hosts: Box<[Host]>,
     /// Addresses of the hosts, each host's in one run.
@@ -28,10 +31,12 @@ pub(crate) struct ServiceEntry {
     /// By protocol, then by index.
     pub(crate) ports: Box<[Port]>,
     pub(crate) parts: Box<[Part]>,
-    pub(crate) groups: Box<[Group]>,
     /// One TXT record for each source that defines the service.
     pub(crate) texts: Box<[Text]>,
 }
+
+/// A service's labels; longer names than usual are kept apart.
+pub(crate) type Owner = SmallVec<[u8; 32]>;
 
 /// One instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +72,7 @@ pub(crate) struct Part {
     /// The labels between the service's own and the apex: none, `prod.src`, `rack-1.zone`, `vip`.
     pub(crate) suffix: Arc<[u8]>,
     pub(crate) kind: PartKind,
-    /// Place in [`ServiceEntry::groups`]; of no meaning for [`PartKind::Vip`].
+    /// Place in [`ServiceEntry::groups`]; [`Part::NO_GROUP`] for [`PartKind::Vip`].
     pub(crate) group: u16,
     /// Names of instances below this part fit into 255 octets.
     pub(crate) deep: bool,
@@ -90,7 +95,7 @@ pub(crate) enum PartKind {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Group {
     /// Distinct addresses, sorted.
-    pub(crate) v4: Box<[[u8; 4]]>,
+    pub(crate) v4: SmallVec<[[u8; 4]; 4]>,
     pub(crate) v6: Box<[[u8; 16]]>,
     /// Targets of all ports, those of one port in one run.
     pub(crate) targets: Box<[Target]>,
@@ -112,6 +117,11 @@ pub(crate) struct Target {
 pub(crate) struct Text {
     pub(crate) source: u16,
     pub(crate) data: Box<[u8]>,
+}
+
+impl Part {
+    /// The way through the proxies has no record sets of the service's.
+    pub(crate) const NO_GROUP: u16 = u16::MAX;
 }
 
 impl Host {
@@ -155,7 +165,7 @@ impl ServiceEntry {
     /// The group of a part; nothing for the way through the proxies.
     #[inline]
     pub(crate) fn group(&self, part: &Part) -> Option<&Group> {
-        if part.kind == PartKind::Vip { None } else { self.groups.get(usize::from(part.group)) }
+        self.groups.get(usize::from(part.group))
     }
 
     /// The ports that `_<label>._<protocol>` means, as a run of [`ServiceEntry::ports`]; `None` if there is none.

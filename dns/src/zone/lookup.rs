@@ -2,7 +2,7 @@
 
 use portolan_table::Protocol;
 
-use super::names::{NodeEntry, Standing};
+use super::names::{NodeEntry, PartRef, Standing};
 use super::{Host, Part, PartKind, ServiceEntry, Zone, Zones};
 use crate::wire::QueryName;
 
@@ -12,7 +12,7 @@ pub(crate) enum Found<'a> {
     /// The zone itself.
     Apex,
     /// A service, said in one of its ways.
-    Service(&'a ServiceEntry, &'a Part),
+    Service(&'a ServiceEntry, PartRef),
     /// `_<port>._<protocol>` of a service: a run of its ports, and where the service's name begins.
     Ports { entry: &'a ServiceEntry, part: &'a Part, first: usize, end: usize, service_label: usize },
     /// The same of one instance.
@@ -59,7 +59,7 @@ impl Zone {
         let prefix = Prefix::of(name, labels);
         if prefix.len > 0
             && let Some(Standing::Service(entry, part)) = self.standing(name, prefix.len, labels)
-            && let Some(found) = prefix.find(name, entry, part)
+            && let Some(found) = prefix.find(name, entry, part.of(entry))
         {
             return found;
         }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use builder::ZoneBuilder;
 pub(crate) use entry::{Host, Part, PartKind, ServiceEntry, Target};
 pub(crate) use lookup::Found;
-pub(crate) use names::NodeEntry;
+pub(crate) use names::{NodeEntry, PartRef};
 pub use report::{Problem, ProblemKind, ZoneMetrics};
 pub(crate) use reverse::{INST, PtrName};
 
@@ -118,7 +118,9 @@ impl Zone {
         for (name, standing) in self.names.iter() {
             let full = name_to_text(&[&name, &self.fixed.apex[..]].concat());
             if let names::Standing::Service(entry, part) = standing {
-                all.extend(entry.inner_names(part).into_iter().map(|inner| format!("{inner}{full}")));
+                all.extend(
+                    entry.inner_names(part.of(entry)).into_iter().map(|inner| format!("{inner}{full}")),
+                );
             }
             all.push(full);
         }

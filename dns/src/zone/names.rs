@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portolan_table::{ShardMap, index_hash};
 use smallvec::SmallVec;
 
-use super::entry::{Part, ServiceEntry};
+use super::entry::{Group, Part, PartKind, ServiceEntry};
 
 use core::net::IpAddr;
 
@@ -21,11 +21,16 @@ struct Slot {
     below: u32,
     /// For a service: which of its parts.
     part: u16,
+    /// The part's group, so that an address query need not look at the part.
+    group: u16,
     what: What,
 }
 
 #[derive(Debug, Clone)]
 enum What {
+    /// A service by its own name.
+    Whole(Arc<ServiceEntry>),
+    /// A service by another part's name.
     Service(Arc<ServiceEntry>),
     Node(Arc<NodeEntry>),
     /// An empty non-terminal (RFC 8020 §2); behind one pointer, to keep slots small.
@@ -46,18 +51,40 @@ pub(crate) struct NodeEntry {
 /// What is found at a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Standing<'a> {
-    /// A service, said in one of its ways.
-    Service(&'a ServiceEntry, &'a Part),
+    /// A service, said in one of its ways: which part of it that is, and the part's group.
+    Service(&'a ServiceEntry, PartRef),
     /// A node.
     Node(&'a NodeEntry),
     /// Nothing, but there are names below.
     Empty,
 }
 
+/// A part of a service's entry, and its group (of no meaning below `vip`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartRef {
+    part: u16,
+    group: u16,
+}
+
+impl PartRef {
+    /// The part itself.
+    #[inline]
+    pub(crate) fn of(self, entry: &ServiceEntry) -> &Part {
+        &entry.parts[usize::from(self.part)]
+    }
+
+    /// Its record sets; `None` for the way through the proxies.
+    #[inline]
+    pub(crate) fn group(self, entry: &ServiceEntry) -> Option<&Group> {
+        entry.groups.get(usize::from(self.group))
+    }
+}
+
 impl Slot {
     #[inline]
     fn is(&self, name: &[u8]) -> bool {
         match &self.what {
+            What::Whole(entry) => *entry.owner == *name,
             What::Service(entry) => {
                 name.strip_prefix(&*entry.owner) == Some(&entry.parts[usize::from(self.part)].suffix)
             }
@@ -73,7 +100,9 @@ impl Names {
     pub(crate) fn get(&self, name: &[u8]) -> Option<Standing<'_>> {
         let slot = self.0.get(index_hash(name), |slot| slot.is(name))?;
         Some(match &slot.what {
-            What::Service(entry) => Standing::Service(entry, &entry.parts[usize::from(slot.part)]),
+            What::Whole(entry) | What::Service(entry) => {
+                Standing::Service(entry, PartRef { part: slot.part, group: slot.group })
+            }
             What::Node(node) => Standing::Node(node),
             What::Empty(_) => Standing::Empty,
         })
@@ -81,13 +110,18 @@ impl Names {
 
     /// Puts a part of a service at `name`.
     pub(crate) fn put_service(&mut self, name: &[u8], entry: &Arc<ServiceEntry>, part: u16) {
-        self.put(name, What::Service(Arc::clone(entry)), part);
+        let said = &entry.parts[usize::from(part)];
+        let what = match said.kind {
+            PartKind::Whole => What::Whole(Arc::clone(entry)),
+            _ => What::Service(Arc::clone(entry)),
+        };
+        self.put(name, what, PartRef { part, group: said.group });
     }
 
     /// Puts a node at its name.
     pub(crate) fn put_node(&mut self, node: NodeEntry) {
         let node = Arc::new(node);
-        self.put(&node.name, What::Node(Arc::clone(&node)), 0);
+        self.put(&node.name, What::Node(Arc::clone(&node)), PartRef { part: 0, group: 0 });
     }
 
     /// Number of names, the empty ones included.
@@ -98,19 +132,19 @@ impl Names {
     /// All names with what stands there, in no order that means anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Vec<u8>, Standing<'_>)> {
         self.0.iter().map(|slot| match &slot.what {
-            What::Service(entry) => {
-                let part = &entry.parts[usize::from(slot.part)];
-                ([&*entry.owner, &*part.suffix].concat(), Standing::Service(entry, part))
+            What::Whole(entry) | What::Service(entry) => {
+                let part = PartRef { part: slot.part, group: slot.group };
+                ([&*entry.owner, &*part.of(entry).suffix].concat(), Standing::Service(entry, part))
             }
             What::Node(node) => (node.name.to_vec(), Standing::Node(node)),
             What::Empty(own) => (own.to_vec(), Standing::Empty),
         })
     }
 
-    fn put(&mut self, name: &[u8], what: What, part: u16) {
+    fn put(&mut self, name: &[u8], what: What, PartRef { part, group }: PartRef) {
         let hash = index_hash(name);
         let below = self.0.get(hash, |slot| slot.is(name)).map(|slot| slot.below);
-        self.0.insert(hash, Slot { below: below.unwrap_or(0), part, what }, |slot| slot.is(name));
+        self.0.insert(hash, Slot { below: below.unwrap_or(0), part, group, what }, |slot| slot.is(name));
         if below.is_none() {
             self.count_above(name);
         }
@@ -121,7 +155,8 @@ impl Names {
         let hash = index_hash(name);
         let Some(slot) = self.0.get(hash, |slot| slot.is(name)) else { return };
         if slot.below > 0 {
-            let empty = Slot { below: slot.below, part: 0, what: What::Empty(Arc::new(name.into())) };
+            let empty =
+                Slot { below: slot.below, part: 0, group: 0, what: What::Empty(Arc::new(name.into())) };
             self.0.insert(hash, empty, |slot| slot.is(name));
             return;
         }
@@ -141,7 +176,7 @@ impl Names {
                 self.0.insert(hash, slot, |slot| slot.is(above));
                 return;
             }
-            let empty = Slot { below: 1, part: 0, what: What::Empty(Arc::new(above.into())) };
+            let empty = Slot { below: 1, part: 0, group: 0, what: What::Empty(Arc::new(above.into())) };
             self.0.insert(hash, empty, |_| false);
             name = above;
         }

@@ -15,7 +15,7 @@ use portolan_table::{
     Admission, Instance, Member, Network, NodeFact, Outside, Service, instance_label, sanitise_label,
 };
 
-use super::entry::{Group, Host, InstanceLabel, Part, PartKind, Port, ServiceEntry, Target, Text};
+use super::entry::{Group, Host, InstanceLabel, Owner, Part, PartKind, Port, ServiceEntry, Target, Text};
 use super::report::{Problem, ProblemKind};
 use super::reverse::{INST, PtrName};
 use super::schema::{Context, NodeName, Schema, ServiceNames};
@@ -89,6 +89,7 @@ fn name_parts(service: &Service, entry: &ServiceEntry, out: &mut ServiceNames) {
 struct Compiler<'a> {
     service: &'a Service,
     context: &'a Context,
+    /// Shared by the reverse names of its instances.
     owner: Arc<[u8]>,
     hosts: Vec<Host>,
     /// Member → host; `u32::MAX` for members that are in no answer.
@@ -291,7 +292,7 @@ impl<'a> Compiler<'a> {
             let kind = ProblemKind::InstanceNameTooLong;
             out.problems.push(Problem::new(&self.service.name, kind, &crate::wire::name_to_text(&suffix)));
         }
-        let group = if kind == PartKind::Vip { 0 } else { self.group(kind) };
+        let group = if kind == PartKind::Vip { Part::NO_GROUP } else { self.group(kind) };
         self.parts.push(Part { suffix, kind, group, deep });
         true
     }
@@ -335,18 +336,19 @@ impl<'a> Compiler<'a> {
             dedup_from(&mut targets, start);
             ends.push(targets.len() as u32);
         }
-        Group { v4: v4.into(), v6: v6.into(), targets: targets.into(), ends: ends.into() }
+        // Collected, not converted: a converted vector would stay on the heap.
+        Group { v4: v4.into_iter().collect(), v6: v6.into(), targets: targets.into(), ends: ends.into() }
     }
 
     fn finish(self) -> ServiceEntry {
         ServiceEntry {
-            owner: self.owner,
+            owner: Owner::from_slice(&self.owner),
             hosts: self.hosts.into(),
             v4: self.v4.into(),
             v6: self.v6.into(),
             ports: self.ports.into_iter().map(|(_, port)| port).collect(),
             parts: self.parts.into(),
-            groups: self.groups.into(),
+            groups: self.groups.into_iter().collect(),
             texts: self.texts.into(),
         }
     }

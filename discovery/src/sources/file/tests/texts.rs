@@ -313,3 +313,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_right() {
+    let page = include_str!("../../../../../docs/sources-file.md");
+    let mut examples = 0;
+    for block in page.split("\n```").filter(|block| !block.starts_with('\n')) {
+        let Some((language @ ("toml" | "yaml" | "json"), text)) = block.split_once('\n') else { continue };
+        let content =
+            read(&format!("example.{language}"), text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert!(!content.services.is_empty() && content.notes.is_empty(), "{text}");
+        examples += 1;
+    }
+    assert_eq!(examples, 4, "the page has four examples");
+}

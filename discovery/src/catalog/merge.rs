@@ -89,7 +89,7 @@ fn judge(parts: &[Part<'_>], level: Option<i32>, around: &dyn Surroundings) -> V
         let part = &parts[index];
         for instance in part.instances {
             let instance = with_verdict(instance, around.verdict(part.source, &instance.id));
-            let admission = Admission::of(&instance, part.spec.checks_defined);
+            let admission = Admission::of(&instance, part.spec);
             judged.push(Judged { member: Member { source: part.source, instance, admission }, part: index });
         }
     }
@@ -305,7 +305,7 @@ pub(crate) fn offers(parts: &[Part<'_>], around: &dyn Surroundings) -> Vec<Offer
         });
         for instance in part.instances.iter().filter(|i| i.state == InstanceState::Running) {
             let instance = with_verdict(instance, around.verdict(part.source, &instance.id));
-            match Admission::of(&instance, part.spec.checks_defined) {
+            match Admission::of(&instance, part.spec) {
                 Admission::In | Admission::Panic => offers[at].live = true,
                 Admission::Out(Outside::Unhealthy) => offers[at].unhealthy = true,
                 Admission::Out(_) => {}

@@ -59,7 +59,7 @@ pub enum Outside {
     NotSelected,
     /// The same task is already counted through another source.
     Duplicate,
-    /// It has no address, or its weight is 0.
+    /// It has no address (for a service with ports: none of them is reached anywhere), or its weight is 0.
     Unreachable,
 }
 
@@ -88,20 +88,22 @@ impl Admission {
 
     /// The rule of admission for one instance by itself; panic is decided over the whole service.
     #[must_use]
-    pub fn of(instance: &Instance, checks_defined: bool) -> Self {
+    pub fn of(instance: &Instance, spec: &ServiceSpec) -> Self {
+        let has_place = match spec.ports.is_empty() {
+            true => !instance.addresses.is_empty(),
+            // An address without any of the ports is somebody else's: its node's, as a rule.
+            false => !instance.endpoints.is_empty(),
+        };
         match instance.state {
             InstanceState::Staging | InstanceState::Starting => Self::Out(Outside::NotRunning),
             InstanceState::Killing | InstanceState::Unreachable | InstanceState::Terminal => {
                 Self::Out(Outside::Ending)
             }
-            InstanceState::Running if instance.endpoints.is_empty() && instance.addresses.is_empty() => {
-                Self::Out(Outside::Unreachable)
-            }
-            InstanceState::Running if instance.weight == 0 => Self::Out(Outside::Unreachable),
+            InstanceState::Running if !has_place || instance.weight == 0 => Self::Out(Outside::Unreachable),
             InstanceState::Running => match instance.health {
                 Health::Healthy => Self::In,
                 Health::Unhealthy => Self::Out(Outside::Unhealthy),
-                Health::Unknown if checks_defined => Self::Out(Outside::NoVerdict),
+                Health::Unknown if spec.checks_defined => Self::Out(Outside::NoVerdict),
                 Health::Unknown => Self::In,
             },
         }

@@ -182,7 +182,7 @@ impl<'a> Compiler<'a> {
             return false;
         };
         let spec = self.service.specs.iter().find(|(source, _)| *source == member.source);
-        Admission::of(&member.instance, spec.is_some_and(|(_, spec)| spec.checks_defined)).is_in()
+        spec.is_some_and(|(_, spec)| Admission::of(&member.instance, spec).is_in())
     }
 
     /// For each host the addresses that its endpoints use.

@@ -126,6 +126,7 @@ fn what_is_held_apart_is_reached_by_its_source_alone() {
     let cluster = Cluster::with(vec![
         service("web")
             .defined_by(0, &[])
+            .defined_by(1, &[])
             .port("http", Protocol::Tcp, 0)
             .member(Task { id: "a", addresses: &["10.0.0.1"], ..Task::default() })
             .member(Task {

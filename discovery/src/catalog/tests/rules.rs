@@ -35,6 +35,24 @@ fn who_is_in() {
     }
 }
 
+/// A task on a network of its own whose address is not known yet: its node's address leads to none of its ports.
+#[test]
+fn an_instance_without_any_endpoint_of_a_service_with_ports_is_out() {
+    let mut rig = Rig::new(vec![source(0, "a")]);
+    let mut nowhere = healthy("x", 1);
+    nowhere.endpoints.clear();
+    rig.list(0, vec![(spec("/web", "web"), vec![nowhere.clone(), healthy("y", 2)])]);
+    assert_eq!(rig.members("web"), [("x".to_owned(), out(Outside::Unreachable)), ("y".to_owned(), IN)]);
+
+    let portless = ServiceSpec { ports: Vec::new(), ..spec("/web", "web") };
+    rig.list(0, vec![(portless, vec![nowhere])]);
+    assert_eq!(
+        rig.members("web"),
+        [("x".to_owned(), IN)],
+        "without ports an address is all there is to tell"
+    );
+}
+
 #[test]
 fn panic_is_for_services_whose_every_running_instance_is_unhealthy() {
     use Health::{Healthy, Unhealthy, Unknown};

@@ -30,6 +30,7 @@ pub(crate) enum Mood {
 #[derive(Default)]
 struct State {
     apps: Vec<Value>,
+    pods: Vec<Value>,
     mood: Mood,
     subscribers: Vec<TcpStream>,
     requests: HashMap<String, usize>,
@@ -75,6 +76,11 @@ impl Fake {
     /// Changes what lists say; nobody is told.
     pub(crate) fn set_apps(&self, apps: Vec<Value>) {
         self.state.lock().unwrap().apps = apps;
+    }
+
+    /// Changes what the list of pods (`/v2/pods/::status`) says; nobody is told.
+    pub(crate) fn set_pods(&self, pods: Vec<Value>) {
+        self.state.lock().unwrap().pods = pods;
     }
 
     /// Changes how requests are answered from now on.
@@ -177,7 +183,7 @@ impl Fake {
         let body = match path {
             "/ping" => return (200, b"pong".to_vec()),
             "/v2/apps" => json!({ "apps": state.apps }),
-            "/v2/pods/::status" => json!([]),
+            "/v2/pods/::status" => json!(state.pods),
             "/v2/leader" => json!({ "leader": self.address.to_string() }),
             "/v2/info" => {
                 json!({ "name": "marathon", "version": "1.10.26", "elected": true, "leader": self.address.to_string() })

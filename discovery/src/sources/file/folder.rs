@@ -91,11 +91,13 @@ pub(super) struct Folder {
     files: BTreeMap<PathBuf, Known>,
     /// Problems of paths rather than files.
     missing: BTreeMap<Arc<str>, String>,
+    /// The last scan could look at every path and every new file.
+    looked: bool,
 }
 
 impl Folder {
     pub(super) fn new(paths: Vec<PathBuf>, service_label: Option<String>) -> Self {
-        Self { paths, service_label, files: BTreeMap::new(), missing: BTreeMap::new() }
+        Self { paths, service_label, files: BTreeMap::new(), missing: BTreeMap::new(), looked: false }
     }
 
     /// Looks at all files and reads those that have changed and held still.
@@ -104,6 +106,7 @@ impl Folder {
         let (found, missing, whole) = self.expand();
         scan.problems |= missing != self.missing;
         self.missing = missing;
+        self.looked = whole;
         if whole {
             let before = self.files.len();
             self.files.retain(|path, _| found.contains(path));
@@ -117,9 +120,10 @@ impl Folder {
         scan
     }
 
-    /// True if every file has been read well at least once: what the source says is known.
+    /// True if every path could be looked at and every file has been read well at least once: what the source
+    /// says is known.
     pub(super) fn is_whole(&self) -> bool {
-        self.files.values().all(|known| known.content.is_some())
+        self.looked && self.files.values().all(|known| known.content.is_some())
     }
 
     fn look(&mut self, path: &Path, now: Instant, scan: &mut Scan) {
@@ -130,9 +134,16 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 let text = format!("{}: cannot be read: {error}", path.display());
-                if let Some(known) = self.files.get_mut(path) {
-                    scan.problems |= known.problem.as_ref() != Some(&text);
-                    known.problem = Some(text);
+                match self.files.get_mut(path) {
+                    Some(known) => {
+                        scan.problems |= known.problem.as_ref() != Some(&text);
+                        known.problem = Some(text);
+                    }
+                    None => {
+                        self.looked = false;
+                        scan.problems |=
+                            self.missing.insert(path.display().to_string().into(), text).is_none();
+                    }
                 }
                 return;
             }

@@ -60,7 +60,11 @@ impl FileSource {
     ) -> Result<R, SourceError> {
         let folder = Arc::clone(&self.folder);
         let run = move || work(&mut folder.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(run).await.map_err(|_| SourceError::Stopping)
+        tokio::task::spawn_blocking(run).await.map_err(|error| match error.try_into_panic() {
+            // The supervisor reports it and starts anew.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => SourceError::Stopping,
+        })
     }
 
     async fn follow(&self, sink: &Sink) -> Result<(), SourceError> {

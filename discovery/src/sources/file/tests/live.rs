@@ -184,3 +184,21 @@ async fn two_files_with_different_ideas_of_a_service_are_reported() {
     let problem = &live.problems()[0];
     assert!(problem.contains("b.toml: the service web is defined in another way by"), "{problem}");
 }
+
+/// What cannot be looked at is unknown, not empty: a list without it would take away what was saved of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_cannot_be_looked_at_leaves_the_list_incomplete() {
+    for paths in [&["a.toml", "loop.toml"][..], &["."]] {
+        let live = Live::start(paths, |dir| {
+            fs::write(dir.join("a.toml"), web(1)).unwrap();
+            std::os::unix::fs::symlink("loop.toml", dir.join("loop.toml")).unwrap();
+        });
+        live.until_live("web", &["10.0.0.1:80"]).await;
+        live.until("a report", |live| !live.problems().is_empty()).await;
+        assert!(live.problems()[0].contains("cannot be read"), "{:?}", live.problems());
+        assert_eq!(live.handle.sources()[0].standing, Standing::Unsynced, "{paths:?}");
+        live.replace("loop.toml", "[[service]]\nname = 'b'\nendpoint = ['10.0.0.2:80']");
+        live.until("synced", |live| live.handle.sources()[0].standing == Standing::Synced).await;
+        assert_eq!(live.live("b").unwrap(), ["10.0.0.2:80"]);
+    }
+}

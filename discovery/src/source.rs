@@ -81,6 +81,7 @@ pub enum Change {
     /// The stream gave a sign of life: what was told still stands.
     Alive,
     /// Something odd in one object, which was left out or read as well as possible. Counted, logged, shown.
+    /// A service held under the key `place` stays as it is, even if a list tells nothing else of it.
     Problem {
         /// The key of the service, or another name for the place.
         place: Arc<str>,

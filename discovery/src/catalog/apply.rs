@@ -64,7 +64,7 @@ impl Catalog {
         let new = !state.has_data;
         state.has_data = true;
         state.error = None;
-        state.unsaved |= new;
+        state.unsaved |= std::mem::take(&mut state.resave) || new;
         self.sources_touched |= state.stand(Standing::Synced, now) || new;
         true
     }
@@ -101,7 +101,15 @@ impl Index {
                 self.nodes.tell(state.feed, fact);
             }
             Change::RemoveNode(name) => self.nodes.untell(state.feed, &name),
-            Change::Problem { place, message } => state.problem(&place, &message),
+            Change::Problem { place, message } => {
+                // Told in place of the service: what is held of it stays, it is not known to be gone.
+                if let List::Open { seen, .. } = &mut state.list
+                    && state.services.contains_key(&place)
+                {
+                    seen.insert(Arc::clone(&place));
+                }
+                state.problem(&place, &message);
+            }
             Change::Alive | Change::ListBegin | Change::ListComplete | Change::Lost { .. } => {}
         }
     }

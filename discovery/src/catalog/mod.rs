@@ -35,6 +35,7 @@ use portolan_table::{Health, Instance, ServiceName, ServiceSpec, SlotRegistry, S
 use smallvec::SmallVec;
 
 use crate::config::SourceConfig;
+use crate::last_known_good::Identity;
 use checks::Checks;
 use failover::Held;
 use intern::Interner;
@@ -109,6 +110,7 @@ impl Catalog {
         if differs {
             self.index.touched.extend(state.services.values().map(|part| part.spec.name.clone()));
         }
+        state.resave |= Identity::of(&state.config) != Identity::of(&config);
         state.config = config;
         state.report_due = true;
         state
@@ -129,10 +131,11 @@ impl Catalog {
     }
 
     /// Everything a source holds, to be saved. Shares all texts with the table.
-    pub(crate) fn save(&mut self, feed: u16) -> Vec<Saved> {
+    pub(crate) fn save(&mut self, feed: u16, now: Instant) -> Vec<Saved> {
         let Some(at) = self.position(feed) else { return Vec::new() };
         let state = &mut self.sources[at];
         state.unsaved = false;
+        state.saved = Some(now);
         state.services.values().map(|part| (Arc::clone(&part.spec), part.instances.clone())).collect()
     }
 
@@ -143,9 +146,10 @@ impl Catalog {
         }
     }
 
-    /// Sources that hold something which is not saved.
+    /// Sources that hold something which is not saved. What was told under another identity is never saved
+    /// under this one.
     pub(crate) fn unsaved(&self) -> impl Iterator<Item = &SourceState> {
-        self.sources.iter().filter(|state| state.unsaved && state.has_data)
+        self.sources.iter().filter(|state| state.unsaved && state.has_data && !state.resave)
     }
 
     /// Sets (or with `None` withdraws) the verdict of an active check.
@@ -168,6 +172,8 @@ impl Catalog {
             if expired {
                 self.expire(at, now);
             }
+            let state = &mut self.sources[at];
+            state.unsaved |= state.is_saved_age_off(now);
         }
         let due = self.held.iter().filter(|(_, held)| held.due().is_some_and(|due| due <= now));
         self.index.touched.extend(due.map(|(name, _)| name.clone()));

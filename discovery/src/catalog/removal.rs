@@ -58,6 +58,11 @@ fn removed(state: &SourceState, staged: &[Change]) -> usize {
             Change::RemoveService { service } => {
                 told.remove(&**service);
             }
+            Change::Problem { place, .. } => {
+                if let Some(part) = state.services.get(place) {
+                    told.entry(place).or_insert(&part.instances);
+                }
+            }
             _ => {}
         }
     }

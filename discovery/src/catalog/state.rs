@@ -13,6 +13,9 @@ use crate::source::Change;
 /// Problems kept for display, per source. More are counted only.
 pub(crate) const PROBLEMS_MAX: usize = 100;
 
+/// A table that may expire is saved this often within `stale_max`, whether it has changed or not.
+const SAVES_PER_STALE_MAX: u32 = 4;
+
 /// One service of one source.
 #[derive(Debug)]
 pub(crate) struct PartState {
@@ -83,6 +86,11 @@ pub(crate) struct SourceState {
     pub(crate) problems_total: u64,
     /// Its content differs from what was last saved.
     pub(crate) unsaved: bool,
+    /// It has become another source (other URLs, other paths) and has not listed since. Then all is saved anew,
+    /// even if the list is the same: the table saved before cannot be loaded any more.
+    pub(crate) resave: bool,
+    /// When it was last handed out to be saved.
+    pub(crate) saved: Option<Instant>,
     /// Its report must be written again.
     pub(crate) report_due: bool,
 }
@@ -106,6 +114,8 @@ impl SourceState {
             removals_held: 0,
             problems_total: 0,
             unsaved: false,
+            resave: false,
+            saved: None,
             report_due: true,
         }
     }
@@ -126,6 +136,15 @@ impl SourceState {
     pub(crate) fn confirm(&mut self, at: Instant) {
         self.confirmed = Some(self.confirmed.map_or(at, |before| before.max(at)));
         self.report_due = true;
+    }
+
+    /// True if the saved table, though it holds the same, would be taken for much older than it is: a start
+    /// must not let it expire because nothing has changed for long.
+    pub(crate) fn is_saved_age_off(&self, now: Instant) -> bool {
+        self.standing == Standing::Synced
+            && self.config.stale_max.is_some_and(|max| {
+                self.saved.is_none_or(|at| now.saturating_duration_since(at) >= max / SAVES_PER_STALE_MAX)
+            })
     }
 
     /// Notes a problem of the source.

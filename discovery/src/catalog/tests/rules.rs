@@ -489,3 +489,39 @@ fn an_id_told_twice_counts_once() {
     rig.list(0, vec![(spec("/web", "web"), vec![healthy("x", 1), healthy("a", 3), healthy("x", 2)])]);
     assert_eq!(rig.live("web"), ["10.0.0.3:8000", "10.0.0.2:8000"], "the last one told stands");
 }
+
+/// An object of a list that cannot be understood is not known to be gone.
+#[test]
+fn a_list_with_a_problem_in_place_of_a_service_leaves_it_in() {
+    for max_removal in [1.0, 0.1] {
+        let mut rig = Rig::new(vec![SourceConfig { max_removal, ..source(0, "a") }]);
+        rig.list(0, vec![(spec("/web", "web"), vec![healthy("x", 1)])]);
+        rig.tell(0, Change::ListBegin);
+        rig.tell(0, Change::Problem { place: "/web".into(), message: "left out: no ports".to_owned() });
+        assert_ne!(rig.tell(0, Change::ListComplete), Applied::Confirm, "nothing is removed");
+        assert_eq!(rig.live("web"), ["10.0.0.1:8000"], "max_removal {max_removal}");
+        assert_eq!(rig.problems(0), ["left out: no ports"]);
+        rig.list(0, vec![]);
+        rig.list(0, vec![]);
+        assert_eq!(rig.get("web"), None, "a list without any word of it takes it away");
+    }
+}
+
+/// A start takes the time of saving for the last confirmation, so it must not lie far back.
+#[test]
+fn a_table_that_may_expire_is_saved_again_though_nothing_changes() {
+    let stale_max = Some(Duration::from_secs(60));
+    let mut rig = Rig::new(vec![SourceConfig { stale_max, ..source(0, "a") }, source(1, "b")]);
+    for feed in [0, 1] {
+        rig.list(feed, vec![(spec("/web", "web"), vec![healthy("x", 1)])]);
+        rig.catalog.save(feed, rig.now);
+    }
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.catalog.unsaved().count(), 0);
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.catalog.unsaved().map(|state| state.feed).collect::<Vec<_>>(), [0]);
+    rig.catalog.save(0, rig.now);
+    rig.tell(0, lost());
+    rig.pass(Duration::from_secs(30));
+    assert_eq!(rig.catalog.unsaved().count(), 0, "a stale table is not made younger");
+}

@@ -292,10 +292,9 @@ impl State {
         word.removed = true;
         word.instances.clear();
         self.want(service, at.now + WORD_STANDS, None);
-        match self.known.remove(service) {
-            Some(_) => vec![Change::RemoveService { service: key }],
-            None => Vec::new(),
-        }
+        self.known.remove(service);
+        // The catalog may hold it from a time when it could be read.
+        vec![Change::RemoveService { service: key }]
     }
 
     fn changed(&mut self, service: Option<&str>, version: Option<&str>, at: &Moment<'_>) {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::catalog::tests::{healthy, source, spec};
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, FileConfig, SourceConfig, SourceKind};
 use crate::discovery::start_with;
 use crate::source::{Change, Session, Sink, Source, SourceError};
 use crate::{Handle, clock};
@@ -21,6 +21,7 @@ enum Act {
     Tell(Change),
     Wait(Duration),
     Fail,
+    Stopping,
     Panic,
 }
 
@@ -49,6 +50,7 @@ impl Source for Scripted {
                         let cause = std::io::Error::other("refused");
                         return SourceError::Connect { place: "http://m".to_owned(), cause: cause.into() };
                     }
+                    Act::Stopping => return SourceError::Stopping,
                     Act::Panic => panic!("scripted"),
                 }
             }
@@ -62,6 +64,8 @@ struct Bench {
     table: Table,
     registry: Registry,
     begun: Arc<Mutex<Vec<Instant>>>,
+    /// The `refresh` of each configuration a source was built from.
+    built: Arc<Mutex<Vec<Duration>>>,
     driver: JoinSet<()>,
 }
 
@@ -82,14 +86,17 @@ impl Bench {
         let table = publisher.table();
         let registry = Registry::new();
         let made = Arc::clone(&begun);
-        let build = move |_: &SourceConfig| {
+        let built = Arc::new(Mutex::new(Vec::new()));
+        let builds = Arc::clone(&built);
+        let build = move |config: &SourceConfig| {
+            builds.lock().unwrap().push(config.refresh);
             let source = Scripted { sessions: Arc::clone(&sessions), begun: Arc::clone(&made) };
             Ok(Box::new(source) as Box<dyn Source>)
         };
         let (handle, future) = start_with(config, publisher, &registry, Arc::new(build)).unwrap();
         let mut driver = JoinSet::new();
         driver.spawn(future);
-        Self { handle, table, registry, begun, driver }
+        Self { handle, table, registry, begun, built, driver }
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -214,6 +221,26 @@ async fn a_source_that_panics_starts_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_believes_all_is_stopping_starts_anew() {
+    let bench = Bench::start(vec![then(list(&["web"]), Act::Stopping), list(&["web", "api"])]);
+    bench.until("another session", |bench| bench.has("api")).await;
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_during_the_pause_before_a_confirming_list_is_taken_up() {
+    let guarded =
+        |seconds| SourceConfig { max_removal: 0.5, refresh: Duration::from_secs(seconds), ..source(0, "a") };
+    let held = [list(&["web"]), list(&[])].concat();
+    let bench = Bench::start_config(config(vec![guarded(30)]), vec![held, list(&["web"])]);
+    bench.until("a list held back", |bench| bench.handle.sources()[0].removals_held == 1).await;
+    bench.handle.reload(config(vec![guarded(7)])).await;
+    bench.until("another session", |bench| bench.begun.lock().unwrap().len() == 2).await;
+    assert_eq!(*bench.built.lock().unwrap(), [30, 7].map(Duration::from_secs));
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_that_is_held_back_is_asked_for_again() {
     let guarded = SourceConfig { max_removal: 0.5, ..source(0, "a") };
     let empty = then(list(&["web", "api"]), Act::Wait(Duration::from_secs(1)));
@@ -313,6 +340,28 @@ async fn a_restart_serves_what_was_saved_marked_stale() {
     let bench = Bench::start_config(other, vec![vec![Act::Fail]; 100]);
     bench.until("an error", |bench| bench.handle.sources()[0].error.is_some()).await;
     assert!(!bench.has("web"));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_with_other_urls_is_saved_as_what_it_is_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| {
+        let file = FileConfig { paths: vec![path.into()], service_label: None };
+        let kind = SourceKind::File(file);
+        let state_dir = Some(directory.path().to_owned());
+        Config { state_dir, ..config(vec![SourceConfig { kind, ..source(0, "a") }]) }
+    };
+    let pause = then(vec![], Act::Wait(Duration::from_millis(200)));
+    let bench = Bench::start_config(at("/one"), vec![list(&["web"]), [pause, list(&["web"])].concat()]);
+    bench.until("web", |bench| bench.has("web")).await;
+    bench.handle.reload(at("/two")).await;
+    bench
+        .until("synced again", |b| b.begun.lock().unwrap().len() == 2 && b.standing() == Standing::Synced)
+        .await;
+    bench.stop().await;
+    let bench = Bench::start_config(at("/two"), vec![vec![Act::Fail]; 100]);
+    bench.until("the saved table", |bench| bench.has("web")).await;
     bench.stop().await;
 }
 

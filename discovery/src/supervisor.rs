@@ -222,8 +222,8 @@ impl SourceTask {
             let begun = clock::now();
             let end = self.session(&mut source).await;
             match end {
-                End::Failed(SourceError::Stopping) => return,
                 End::Failed(error) => {
+                    // Only a catalog that is gone ends the task, whatever the source believes.
                     if self.lose(&error).await.is_err() {
                         return;
                     }
@@ -232,7 +232,11 @@ impl SourceTask {
                         source = None;
                     }
                 }
-                End::Confirm => tokio::time::sleep(CONFIRM_AFTER).await,
+                End::Confirm => {
+                    if self.wait(CONFIRM_AFTER).await {
+                        source = None;
+                    }
+                }
                 End::Reconfigured => {
                     source = None;
                     let message = "session ended to take up another configuration".to_owned();

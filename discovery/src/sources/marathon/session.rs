@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Received};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Marathon;
@@ -60,7 +60,7 @@ struct List {
     items: mpsc::Receiver<Listed>,
     result: oneshot::Receiver<Result<usize, SourceError>>,
     /// Ends the task with this value.
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
     replay: Vec<Heard>,
     replay_len: usize,
     replay_overflow: bool,
@@ -129,7 +129,7 @@ impl Follower<'_> {
             let step = tokio::select! {
                 chunk = stream.stream_chunk(idle) => Step::Chunk(chunk),
                 listed = next_listed(&mut self.list) => Step::Listed(listed),
-                Some(Ok(answered)) = self.tasks.join_next() => Step::Answered(answered),
+                Some(answered) = self.tasks.join_next() => Step::Answered(unwound(answered)?),
                 () = sleep_until(timer) => Step::Time,
             };
             match step {
@@ -198,7 +198,7 @@ impl Follower<'_> {
         List {
             items,
             result,
-            _task: task,
+            task,
             replay: Vec::new(),
             replay_len: 0,
             replay_overflow: false,
@@ -209,7 +209,13 @@ impl Follower<'_> {
     /// The list has given all it has: whole or cut off.
     async fn end_list(&mut self) -> Result<(), SourceError> {
         let Some(mut list) = self.list.take() else { return Ok(()) };
-        let count = (&mut list.result).await.unwrap_or(Err(SourceError::Stopping))?;
+        let count = match (&mut list.result).await {
+            Ok(count) => count?,
+            Err(_) => match list.task.join_next().await {
+                Some(ended) => return unwound(ended),
+                None => return Err(SourceError::Stopping),
+            },
+        };
         if count == 0 && *self.had_services && !list.confirming {
             // A leader that was just elected may not have read its state yet.
             tracing::warn!(member = %self.api.base, "empty list after one that was not: asking again");
@@ -371,6 +377,14 @@ impl Follower<'_> {
         }
         Ok(())
     }
+}
+
+/// What a task has given. A panic goes on here, so that the supervisor reports it and starts the source anew.
+fn unwound<T>(ended: Result<T, JoinError>) -> Result<T, SourceError> {
+    ended.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => SourceError::Stopping,
+    })
 }
 
 /// The next app of the list; `None` at its end. Waits for ever without a list.

@@ -61,13 +61,21 @@ impl Zone {
             && let Some(Standing::Service(entry, part)) = self.standing(name, prefix.len, labels)
             && let Some(found) = prefix.find(name, entry, part.of(entry))
         {
-            return found;
+            return if matches!(found, Found::Inner) { self.beside(name, labels) } else { found };
         }
         match self.standing(name, 0, labels) {
             Some(Standing::Service(entry, part)) => Found::Service(entry, part),
             Some(Standing::Node(node)) => Found::Node(node),
             Some(Standing::Empty) => Found::Empty,
             None => Found::Missing,
+        }
+    }
+
+    /// Where an entry has an empty non-terminal (`inst.web`, `_tcp.web`) a service of that name may stand.
+    fn beside(&self, name: &QueryName, labels: usize) -> Found<'_> {
+        match self.standing(name, 0, labels) {
+            Some(Standing::Service(entry, part)) => Found::Service(entry, part),
+            _ => Found::Inner,
         }
     }
 

@@ -337,6 +337,23 @@ fn services_may_look_like_prefixes() {
 }
 
 #[test]
+fn a_service_stands_where_another_one_has_an_empty_name() {
+    let web = || service("web").defined_by(0, &[]).port("http", Protocol::Tcp, 0);
+    let make = |name: &str, ip: &str| service(name).defined_by(0, &[]).instance("i", &[ip]).done();
+    let cluster = Cluster::with(vec![
+        web().instance("a", &["10.0.0.1"]).done(),
+        make("inst.web", "10.0.0.2"),
+        make("_tcp.web", "10.0.0.3"),
+    ]);
+    for (name, ip) in [("inst.web", "10.0.0.2"), ("_tcp.web", "10.0.0.3")] {
+        for name in [format!("{name}.svc.cluster"), format!("{name}.marathon.src.svc.cluster")] {
+            cluster.expect(&format!("{name} A"), &["NOERROR aa", &format!("{name}. 5 A {ip}")]);
+        }
+    }
+    cluster.expect(&format!("{}.inst.inst.web.svc.cluster TXT", label("i")), &["NOERROR aa", SOA]);
+}
+
+#[test]
 fn records_turn_with_the_rotation() {
     let cluster = Cluster::with(vec![web()]);
     let query = crate::cluster::query("web.shop.prod.svc.cluster", "A", None);

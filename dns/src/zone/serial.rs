@@ -40,10 +40,12 @@ impl Serial {
         // A 32-bit count of seconds ends in 2106; RFC 1982 arithmetic goes on from there.
         let clock = now as u32;
         if now != self.second || self.last == 0 {
-            self.last = if ahead_of(clock, self.last) { clock } else { self.last.wrapping_add(1) };
+            // Before the first there is nothing to be ahead of, and half of all clocks are not ahead of 0.
+            let free = self.last == 0 || ahead_of(clock, self.last);
+            self.last = if free { clock.max(1) } else { self.last.wrapping_add(1) };
             self.second = now;
         }
-        let kept = if ahead_of(self.last, self.mark) { self.keep() } else { Ok(()) };
+        let kept = if self.mark == 0 || ahead_of(self.last, self.mark) { self.keep() } else { Ok(()) };
         (self.last, kept)
     }
 
@@ -80,6 +82,15 @@ mod tests {
         assert_eq!(serial.advance(1001).0, 1001);
         assert_eq!(serial.advance(500).0, 1002, "the clock jumped back");
         assert_eq!(serial.advance(2000).0, 2000);
+    }
+
+    #[test]
+    fn the_first_serial_is_the_clock_beyond_2038_too() {
+        let later = 1 << 31;
+        let dir = tempfile::tempdir().unwrap();
+        let mut serial = Serial::open(Some(dir.path())).0;
+        assert_eq!(serial.advance(later + 5).0, (later + 5) as u32);
+        assert_eq!(read_mark(&dir.path().join(FILE)).unwrap(), (later + 65) as u32);
     }
 
     #[test]

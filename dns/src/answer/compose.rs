@@ -181,7 +181,7 @@ impl<'a, 'o> Composer<'a, 'o> {
     ) -> (usize, usize) {
         let (mut wanted, mut written) = (0, 0);
         let ttl = self.fixed().ttl;
-        for (address, _) in &node.addresses {
+        for (address, _) in node.addresses() {
             let fits = match (address, rtype) {
                 (IpAddr::V4(v4), rtype::A) => {
                     record(&mut self.reply, section, owner, rtype, ttl, &[&v4.octets()])

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use portolan_table::{Changes, Core, NodeFact, Service, ServiceChange, ServiceName, ViewBuilder};
-use smallvec::SmallVec;
 use tracing::{info, warn};
 
-use super::names::{Names, NodeEntry, Standing};
+use super::names::{Names, Standing};
 use super::native::{Native, node_name};
+use super::nodes::{claim_node, release_node};
 use super::report::{Problem, ProblemKind, ZoneMetrics};
 use super::reverse::{PtrName, Reverse};
 use super::schema::{Context, NodeName, Schema, ServiceNames, Source};
@@ -37,7 +37,16 @@ struct State {
     config: ZoneConfig,
     fixed: Arc<Fixed>,
     context: Context,
-    problems: BTreeMap<ServiceName, Vec<Problem>>,
+    problems: BTreeMap<Subject, Vec<Problem>>,
+}
+
+/// What a problem is kept under, until it is solved.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Sources,
+    Service(ServiceName),
+    /// A node, by its owner name.
+    Node(Vec<u8>),
 }
 
 impl ZoneBuilder {
@@ -68,9 +77,15 @@ impl ZoneBuilder {
         self.states.iter().flat_map(|state| state.problems.values().flatten()).cloned().collect()
     }
 
-    fn show(&self, zones: &Zones) {
-        for (zone, state) in zones.zones.iter().zip(&self.states) {
+    fn show_names(&self, zones: &Zones) {
+        for zone in &zones.zones {
             self.metrics.names.with_label_values(&[zone.name()]).set(zone.names.len() as i64);
+        }
+    }
+
+    /// Costs as much as there are problems: for when some came or went.
+    fn show_problems(&self, zones: &Zones) {
+        for (zone, state) in zones.zones.iter().zip(&self.states) {
             for kind in ProblemKind::ALL {
                 let count = state.problems.values().flatten().filter(|problem| problem.kind == kind).count();
                 self.metrics.problems.with_label_values(&[zone.name(), kind.as_str()]).set(count as i64);
@@ -83,9 +98,13 @@ impl ViewBuilder for ZoneBuilder {
     type View = Zones;
 
     fn build(&mut self, core: &Core) -> Zones {
+        // Zones of the configuration before may be gone, and their series with them.
+        self.metrics.names.reset();
+        self.metrics.problems.reset();
         let zones = self.states.iter_mut().map(|state| state.build(&self.config, core)).collect();
         let zones = Zones { zones, serial: self.next_serial(), problems: self.problems() };
-        self.show(&zones);
+        self.show_names(&zones);
+        self.show_problems(&zones);
         info!(zones = zones.zones.len(), serial = zones.serial, "zones built");
         zones
     }
@@ -105,8 +124,9 @@ impl ViewBuilder for ZoneBuilder {
         next.serial = self.next_serial();
         if changed.problems {
             next.problems = self.problems();
+            self.show_problems(&next);
         }
-        self.show(&next);
+        self.show_names(&next);
         Some(next)
     }
 }
@@ -172,6 +192,8 @@ impl State {
     fn build(&mut self, config: &Config, core: &Core) -> Zone {
         self.context = self.context(config, core);
         self.problems.clear();
+        let problems = core::mem::take(&mut self.context.problems);
+        self.note(Subject::Sources, problems);
         let mut zone = Zone {
             fixed: Arc::clone(&self.fixed),
             names: Names::default(),
@@ -190,8 +212,10 @@ impl State {
 
     /// This edge's own names, which stand whatever the table holds.
     fn edge(&self, zone: &mut Zone, config: &Config) {
-        let own = NodeName { name: self.fixed.edge.clone(), addresses: served(&config.node.addresses) };
-        claim_node(&mut zone.names, &own);
+        let addresses = served(&config.node.addresses);
+        let given = config.node.name.to_ascii_lowercase().into();
+        let own = NodeName { name: self.fixed.edge.clone(), given, addresses };
+        claim_node(&mut zone.names, &own, true);
         let mut addresses = served(&config.node.proxy_addresses);
         addresses.extend(&own.addresses);
         for address in addresses {
@@ -205,8 +229,8 @@ impl State {
             changed.merge(self.service(zone, name, before.as_ref(), after.as_ref()));
         }
         for (before, after) in &changes.nodes {
-            self.node(zone, before.as_ref(), after.as_ref());
-            changed.zone = true;
+            let problems = self.node(zone, before.as_ref(), after.as_ref());
+            changed.merge(Changed { zone: true, problems });
         }
         let complete = self.is_complete(core);
         changed.zone |= complete != zone.complete;
@@ -226,10 +250,10 @@ impl State {
             service.and_then(|service| self.schema().service(service, &self.context)).unwrap_or_default()
         };
         let (before, after) = (compile(before), compile(after));
-        let problems = before.problems != after.problems;
+        let mut problems = before.problems != after.problems;
         let zone_changed = before.names != after.names || before.entry != after.entry;
         if problems {
-            self.note(name, &after.problems);
+            self.note(Subject::Service(name.clone()), after.problems.clone());
         }
         if zone_changed {
             put_names(&mut zone.names, &before, &after);
@@ -243,38 +267,71 @@ impl State {
             }
         });
         let nodes = sorted_difference(&before.nodes, &after.nodes, |node, more| {
-            if more { claim_node(&mut zone.names, node) } else { release_node(&mut zone.names, node) }
+            let several = match more {
+                true => claim_node(&mut zone.names, node, false),
+                false => release_node(&mut zone.names, node),
+            };
+            problems |= several && self.judge_node(&zone.names, &node.name);
         });
         Changed { zone: zone_changed || reverse || nodes || problems, problems }
     }
 
-    fn note(&mut self, name: &ServiceName, problems: &[Problem]) {
-        for problem in problems {
+    fn note(&mut self, subject: Subject, problems: Vec<Problem>) {
+        for problem in &problems {
             warn!(zone = &*self.fixed.name, kind = problem.kind.as_str(), "{problem}");
         }
         if problems.is_empty() {
-            self.problems.remove(name);
+            self.problems.remove(&subject);
         } else {
-            self.problems.insert(name.clone(), problems.to_vec());
+            self.problems.insert(subject, problems);
         }
     }
 
-    fn node(&self, zone: &mut Zone, before: Option<&Arc<NodeFact>>, after: Option<&Arc<NodeFact>>) {
+    /// Notes who goes by the label of another node. True if that is news.
+    fn judge_node(&mut self, names: &Names, name: &[u8]) -> bool {
+        let mut problems = Vec::new();
+        if let Some(Standing::Node(entry)) = names.get(name)
+            && let Some(holder) = entry.holder()
+        {
+            let others = entry.holders.iter().filter(|other| other.given != holder.given);
+            problems.extend(
+                others.map(|other| Problem::new(&holder.given, ProblemKind::NodeLabel, &other.given)),
+            );
+        }
+        let subject = Subject::Node(name.to_vec());
+        let news = self.problems.get(&subject).map_or(&[][..], Vec::as_slice) != problems;
+        if news {
+            self.note(subject, problems);
+        }
+        news
+    }
+
+    /// Takes a node from what it was to what it is. True if what is wrong with names changed.
+    fn node(
+        &mut self,
+        zone: &mut Zone,
+        before: Option<&Arc<NodeFact>>,
+        after: Option<&Arc<NodeFact>>,
+    ) -> bool {
         let name =
             |node: Option<&Arc<NodeFact>>| node.and_then(|node| self.schema().node(node, &self.context));
         let (before, after) = (name(before), name(after));
+        let mut news = false;
         for node in after.iter() {
-            claim_node(&mut zone.names, node);
+            let several = claim_node(&mut zone.names, node, false);
+            news |= several && self.judge_node(&zone.names, &node.name);
             for address in &node.addresses {
                 zone.reverse.claim(*address, PtrName::Node(node.name.as_slice().into()));
             }
         }
         for node in before.iter() {
-            release_node(&mut zone.names, node);
+            let several = release_node(&mut zone.names, node);
+            news |= several && self.judge_node(&zone.names, &node.name);
             for address in &node.addresses {
                 zone.reverse.release(*address, &PtrName::Node(node.name.as_slice().into()));
             }
         }
+        news
     }
 }
 
@@ -290,40 +347,6 @@ fn put_names(names: &mut Names, before: &ServiceNames, after: &ServiceNames) {
             names.remove(name);
         }
     }
-}
-
-fn claim_node(names: &mut Names, node: &NodeName) {
-    let mut entry = match names.get(&node.name) {
-        Some(Standing::Node(entry)) => entry.clone(),
-        _ => NodeEntry { name: node.name.as_slice().into(), addresses: SmallVec::new(), claims: 0 },
-    };
-    entry.claims += 1;
-    for address in &node.addresses {
-        match entry.addresses.binary_search_by_key(address, |(a, _)| *a) {
-            Ok(at) => entry.addresses[at].1 += 1,
-            Err(at) => entry.addresses.insert(at, (*address, 1)),
-        }
-    }
-    names.put_node(entry);
-}
-
-fn release_node(names: &mut Names, node: &NodeName) {
-    let Some(Standing::Node(entry)) = names.get(&node.name) else { return };
-    let mut entry = entry.clone();
-    entry.claims = entry.claims.saturating_sub(1);
-    if entry.claims == 0 {
-        names.remove(&node.name);
-        return;
-    }
-    for address in &node.addresses {
-        if let Ok(at) = entry.addresses.binary_search_by_key(address, |(a, _)| *a) {
-            entry.addresses[at].1 -= 1;
-            if entry.addresses[at].1 == 0 {
-                entry.addresses.remove(at);
-            }
-        }
-    }
-    names.put_node(entry);
 }
 
 /// Walks two sorted lists together: `each(item, true)` for what only `after` has, `each(item, false)` for

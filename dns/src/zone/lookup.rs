@@ -2,7 +2,8 @@
 
 use portolan_table::Protocol;
 
-use super::names::{NodeEntry, PartRef, Standing};
+use super::names::{PartRef, Standing};
+use super::nodes::NodeEntry;
 use super::{Host, Part, PartKind, ServiceEntry, Zone, Zones};
 use crate::wire::QueryName;
 

@@ -13,6 +13,8 @@ mod entry;
 mod lookup;
 mod names;
 mod native;
+mod nodes;
+mod ports;
 mod report;
 mod reverse;
 mod schema;
@@ -24,7 +26,8 @@ use std::sync::Arc;
 pub use builder::ZoneBuilder;
 pub(crate) use entry::{Host, Part, PartKind, ServiceEntry, Target};
 pub(crate) use lookup::Found;
-pub(crate) use names::{NodeEntry, PartRef};
+pub(crate) use names::PartRef;
+pub(crate) use nodes::NodeEntry;
 pub use report::{Problem, ProblemKind, ZoneMetrics};
 pub(crate) use reverse::{INST, PtrName};
 

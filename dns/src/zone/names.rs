@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use portolan_table::{ShardMap, index_hash};
-use smallvec::SmallVec;
 
 use super::entry::{Group, Part, PartKind, ServiceEntry};
-
-use core::net::IpAddr;
+use super::nodes::NodeEntry;
 
 /// Owner name → what stands there. Names are relative to the apex, lower case, wire form without root.
 /// Clone is O(1).
@@ -35,17 +33,6 @@ enum What {
     Node(Arc<NodeEntry>),
     /// An empty non-terminal (RFC 8020 §2); behind one pointer, to keep slots small.
     Empty(Arc<Box<[u8]>>),
-}
-
-/// A cluster node, or this edge.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct NodeEntry {
-    /// `<label>.node` in wire form.
-    pub(crate) name: Box<[u8]>,
-    /// Sorted, with the number of claims on each.
-    pub(crate) addresses: SmallVec<[(IpAddr, u32); 2]>,
-    /// Claims on the name alone.
-    pub(crate) claims: u32,
 }
 
 /// What is found at a name.

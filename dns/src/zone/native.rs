@@ -12,10 +12,12 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_table::{
-    Admission, Instance, Member, Network, NodeFact, Outside, Service, instance_label, sanitise_label,
+    Admission, Instance, Member, Network, NodeFact, Outside, Service, SourceId, instance_label,
+    sanitise_label,
 };
 
 use super::entry::{Group, Host, InstanceLabel, Owner, Part, PartKind, Port, ServiceEntry, Target, Text};
+use super::ports::ports;
 use super::report::{Problem, ProblemKind};
 use super::reverse::{INST, PtrName};
 use super::schema::{Context, NodeName, Schema, ServiceNames};
@@ -46,7 +48,8 @@ impl Schema for Native {
             return None;
         }
         let mut out = ServiceNames::default();
-        let mut compiler = Compiler::new(service, context);
+        let ports = ports(service, &mut out.problems);
+        let mut compiler = Compiler::new(service, context, ports);
         compiler.hosts(&mut out);
         out.reverse.sort();
         out.nodes.sort();
@@ -58,7 +61,8 @@ impl Schema for Native {
     }
 
     fn node(&self, node: &NodeFact, _context: &Context) -> Option<NodeName> {
-        Some(NodeName { name: node_name(&node.name)?, addresses: node.addresses.to_vec() })
+        let addresses = node.addresses.to_vec();
+        Some(NodeName { name: node_name(&node.name)?, given: lower_case(&node.name), addresses })
     }
 }
 
@@ -70,15 +74,28 @@ pub(crate) fn node_name(name: &str) -> Option<Vec<u8>> {
     Some(wire)
 }
 
+/// A name for comparison: the name itself if it has no capitals.
+fn lower_case(name: &Arc<str>) -> Arc<str> {
+    if name.bytes().any(|octet| octet.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().into()
+    } else {
+        Arc::clone(name)
+    }
+}
+
+/// The service's last label, if it has a meaning of its own.
+fn reserved_label(service: &Service) -> Option<&str> {
+    service.name.labels().next_back().filter(|last| RESERVED.contains(last))
+}
+
 /// The owner names of all parts. The service's own name is left out where a reserved meaning wins.
 fn name_parts(service: &Service, entry: &ServiceEntry, out: &mut ServiceNames) {
-    let last = service.name.labels().next_back().unwrap_or_default();
-    let reserved = RESERVED.contains(&last);
-    if reserved {
-        out.problems.push(Problem::new(&service.name, ProblemKind::ReservedLabel, last));
+    let reserved = reserved_label(service);
+    if let Some(last) = reserved {
+        out.problems.push(Problem::new(service.name.as_str(), ProblemKind::ReservedLabel, last));
     }
     for (index, part) in entry.parts.iter().enumerate() {
-        if !(reserved && part.kind == PartKind::Whole) {
+        if reserved.is_none() || part.kind != PartKind::Whole {
             out.names.push(([&*entry.owner, &*part.suffix].concat(), index as u16));
         }
     }
@@ -94,11 +111,12 @@ struct Compiler<'a> {
     hosts: Vec<Host>,
     /// Member → host; `u32::MAX` for members that are in no answer.
     host_of: Vec<u32>,
-    /// Labels of fault domains; the host's `zone` is an index into it until the parts are known.
-    zones: Vec<String>,
+    /// Fault domains; the host's `zone` is an index into it until the parts are known.
+    zones: Vec<FaultDomain<'a>>,
     v4: Vec<[u8; 4]>,
     v6: Vec<[u8; 16]>,
     ports: Vec<(usize, Port)>,
+    reserved: bool,
     parts: Vec<Part>,
     groups: Vec<Group>,
     /// Which hosts each group is made of, for finding groups that are the same.
@@ -106,17 +124,33 @@ struct Compiler<'a> {
     texts: Vec<Text>,
 }
 
+/// A fault domain as a source names it, and its label.
+struct FaultDomain<'a> {
+    given: &'a str,
+    label: String,
+}
+
+impl FaultDomain<'_> {
+    /// True if the other one has the same label and comes first by name.
+    fn follows(&self, other: &Self) -> bool {
+        let place = |zone: &Self| zone.given.to_ascii_lowercase();
+        self.label == other.label && place(other) < place(self)
+    }
+}
+
 /// A member that is in some answer.
 struct Shown<'a> {
     label: InstanceLabel,
     member: usize,
     selected: bool,
+    /// The same task is counted through another source.
+    duplicate: bool,
     instance: &'a Instance,
     source: u16,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(service: &'a Service, context: &'a Context) -> Self {
+    fn new(service: &'a Service, context: &'a Context, ports: Vec<(usize, Port)>) -> Self {
         let mut owner = Vec::with_capacity(service.name.as_str().len() + 1);
         for label in service.name.labels() {
             push_label(&mut owner, label.as_bytes());
@@ -130,7 +164,8 @@ impl<'a> Compiler<'a> {
             zones: Vec::new(),
             v4: Vec::new(),
             v6: Vec::new(),
-            ports: ports(service),
+            ports,
+            reserved: reserved_label(service).is_some(),
             parts: Vec::new(),
             groups: Vec::new(),
             selections: Vec::new(),
@@ -173,7 +208,9 @@ impl<'a> Compiler<'a> {
         }
         let label = instance_label(&source.name, &member.instance.id);
         let label = label.as_bytes().try_into().ok()?;
-        Some(Shown { label, member: at, selected, instance: &member.instance, source: member.source.0 })
+        let duplicate = member.admission == Admission::Out(Outside::Duplicate);
+        let (instance, source) = (&*member.instance, member.source.0);
+        Some(Shown { label, member: at, selected, duplicate, instance, source })
     }
 
     /// In the answers of its source alone: held apart or counted elsewhere, and fit for traffic otherwise.
@@ -197,7 +234,7 @@ impl<'a> Compiler<'a> {
         used
     }
 
-    fn host(&mut self, shown: &Shown<'_>, addresses: &[IpAddr]) {
+    fn host(&mut self, shown: &Shown<'a>, addresses: &[IpAddr]) {
         let (at4, at6) = (self.v4.len(), self.v6.len());
         for address in addresses {
             match address {
@@ -206,8 +243,8 @@ impl<'a> Compiler<'a> {
                 _ => {}
             }
         }
-        let zone = shown.instance.zone.as_deref().and_then(sanitise_label).filter(|_| shown.selected);
-        let zone = zone.map_or(Host::NO_ZONE, |zone| self.zone(zone));
+        let zone = shown.instance.zone.as_deref().filter(|_| shown.selected);
+        let zone = zone.and_then(|zone| self.zone(zone)).unwrap_or(Host::NO_ZONE);
         self.hosts.push(Host {
             label: shown.label,
             len4: (self.v4.len() - at4) as u8,
@@ -220,12 +257,18 @@ impl<'a> Compiler<'a> {
         });
     }
 
-    fn zone(&mut self, label: String) -> u16 {
-        let at = self.zones.iter().position(|zone| *zone == label).unwrap_or_else(|| {
-            self.zones.push(label);
-            self.zones.len() - 1
-        });
-        if at < ZONES_MAX { at as u16 } else { Host::NO_ZONE }
+    fn zone(&mut self, given: &'a str) -> Option<u16> {
+        let known = self.zones.iter().position(|zone| zone.given.eq_ignore_ascii_case(given));
+        let at = match known {
+            Some(at) => at,
+            // One more than there may be, to be told of.
+            None if self.zones.len() > ZONES_MAX => return None,
+            None => {
+                self.zones.push(FaultDomain { given, label: sanitise_label(given)? });
+                self.zones.len() - 1
+            }
+        };
+        u16::try_from(at).ok().filter(|_| at < ZONES_MAX)
     }
 
     /// The reverse names of a host: its node's for an address of the node, its own for its own.
@@ -237,15 +280,26 @@ impl<'a> Compiler<'a> {
             match &node {
                 Some(node) if of_node => {
                     out.reverse.push((address, PtrName::Node(node.as_slice().into())));
-                    out.nodes.push(NodeName { name: node.clone(), addresses: vec![address] });
+                    let given = shown.instance.node.as_ref().map(lower_case).unwrap_or_default();
+                    out.nodes.push(NodeName { name: node.clone(), given, addresses: vec![address] });
                 }
-                // An instance that is only in its source's answers has no name that would hold without the source.
-                _ if shown.selected && self.fits(&self.context.whole, INSTANCE_LEN) => {
-                    out.reverse.push((address, PtrName::Instance(shown.label, Arc::clone(&self.owner))));
-                }
-                _ => {}
+                // What the address is here, it is by the instance that is counted.
+                _ if shown.duplicate => {}
+                _ => out.reverse.extend(self.instance_name(shown).map(|name| (address, name))),
             }
         }
+    }
+
+    /// The shortest name that the instance is answered by: its service's, unless that name leads elsewhere or has
+    /// not the instance, else its source's.
+    fn instance_name(&self, shown: &Shown<'_>) -> Option<PtrName> {
+        let (suffix, owner) = if shown.selected && !self.reserved {
+            (&*self.context.whole, Arc::clone(&self.owner))
+        } else {
+            let suffix = self.context.source(SourceId(shown.source))?.suffix.as_deref()?;
+            (suffix, [&*self.owner, suffix].concat().into())
+        };
+        self.fits(suffix, INSTANCE_LEN).then_some(PtrName::Instance(shown.label, owner))
     }
 
     fn fits(&self, suffix: &[u8], prefix_len: usize) -> bool {
@@ -255,14 +309,24 @@ impl<'a> Compiler<'a> {
     fn parts(&mut self, sources: &[u16], out: &mut ServiceNames) {
         self.part(Arc::clone(&self.context.whole), PartKind::Whole, out);
         for source in self.context.sources.iter().filter(|source| sources.contains(&source.id.0)) {
-            self.part(Arc::clone(&source.suffix), PartKind::Source(source.id.0), out);
+            let Some(suffix) = &source.suffix else { continue };
+            self.part(Arc::clone(suffix), PartKind::Source(source.id.0), out);
         }
         let zones = core::mem::take(&mut self.zones);
         let mut place_of = vec![Host::NO_ZONE; zones.len()];
-        for (index, zone) in zones.iter().enumerate().take(ZONES_MAX) {
+        for (index, zone) in zones.iter().enumerate() {
+            let kind = match zones.iter().any(|other| zone.follows(other)) {
+                _ if index >= ZONES_MAX => Some(ProblemKind::TooManyZones),
+                true => Some(ProblemKind::ZoneLabel),
+                false => None,
+            };
+            if let Some(kind) = kind {
+                out.problems.push(Problem::new(self.service.name.as_str(), kind, zone.given));
+                continue;
+            }
             let place = self.parts.len() as u16;
-            let mut suffix = Vec::with_capacity(zone.len() + 6);
-            push_label(&mut suffix, zone.as_bytes());
+            let mut suffix = Vec::with_capacity(zone.label.len() + 6);
+            push_label(&mut suffix, zone.label.as_bytes());
             push_label(&mut suffix, b"zone");
             // Hosts carry the index until all places are known, so the group is chosen by the index.
             if self.part(suffix.into(), PartKind::Zone(index as u16), out) {
@@ -284,13 +348,21 @@ impl<'a> Compiler<'a> {
     fn part(&mut self, suffix: Arc<[u8]>, kind: PartKind, out: &mut ServiceNames) -> bool {
         if !self.fits(&suffix, 0) {
             let kind = ProblemKind::NameTooLong;
-            out.problems.push(Problem::new(&self.service.name, kind, &crate::wire::name_to_text(&suffix)));
+            out.problems.push(Problem::new(
+                self.service.name.as_str(),
+                kind,
+                &crate::wire::name_to_text(&suffix),
+            ));
             return false;
         }
         let deep = self.fits(&suffix, INSTANCE_LEN);
         if !deep && kind != PartKind::Vip {
             let kind = ProblemKind::InstanceNameTooLong;
-            out.problems.push(Problem::new(&self.service.name, kind, &crate::wire::name_to_text(&suffix)));
+            out.problems.push(Problem::new(
+                self.service.name.as_str(),
+                kind,
+                &crate::wire::name_to_text(&suffix),
+            ));
         }
         let group = if kind == PartKind::Vip { Part::NO_GROUP } else { self.group(kind) };
         self.parts.push(Part { suffix, kind, group, deep });
@@ -364,22 +436,6 @@ fn dedup_from(targets: &mut Vec<Target>, start: usize) {
         }
     }
     targets.truncate(kept);
-}
-
-/// The ports by protocol, then index, each with its place in the service.
-fn ports(service: &Service) -> Vec<(usize, Port)> {
-    let mut ports: Vec<(usize, Port)> = service
-        .ports
-        .iter()
-        .enumerate()
-        .map(|(at, port)| {
-            let label = port.name.as_deref().and_then(sanitise_label).unwrap_or_default();
-            let label = label.into_bytes().into_boxed_slice();
-            (at, Port { label, protocol: port.protocol, index: at as u16, number: port.number })
-        })
-        .collect();
-    ports.sort_by_key(|(at, port)| (port.protocol, *at));
-    ports
 }
 
 /// One TXT record per source: its name, the version of its definition, the labels chosen by configuration.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portolan_table::{NodeFact, Service, SourceId, SourceStatus, sanitise_label};
 
 use super::entry::ServiceEntry;
-use super::report::Problem;
+use super::report::{Problem, ProblemKind};
 use super::reverse::PtrName;
 use crate::wire::push_label;
 
@@ -40,6 +40,8 @@ pub(crate) struct ServiceNames {
 pub(crate) struct NodeName {
     /// `<label>.node` in wire form.
     pub(crate) name: Vec<u8>,
+    /// The name as its source gives it, in lower case: host names have no case.
+    pub(crate) given: Arc<str>,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) apex_len: usize,
     /// The sources this zone shows; sorted by id.
     pub(crate) sources: Vec<Source>,
+    /// Sources without names of their own.
+    pub(crate) problems: Vec<Problem>,
     /// Labels shown in TXT records.
     pub(crate) txt_labels: Vec<Arc<str>>,
     /// Suffixes that many services share.
@@ -63,8 +67,8 @@ pub(crate) struct Context {
 pub(crate) struct Source {
     pub(crate) id: SourceId,
     pub(crate) name: Arc<str>,
-    /// `<name>.src` in wire form.
-    pub(crate) suffix: Arc<[u8]>,
+    /// `<name>.src` in wire form; `None` if that is none or another source's.
+    pub(crate) suffix: Option<Arc<[u8]>>,
 }
 
 impl Context {
@@ -79,17 +83,25 @@ impl Context {
         let mut sources: Vec<Source> = sources
             .iter()
             .filter(|source| shown(&source.name))
-            .filter_map(|source| {
-                let mut suffix = Vec::new();
-                push_label(&mut suffix, sanitise_label(&source.name)?.as_bytes());
-                push_label(&mut suffix, b"src");
-                Some(Source { id: source.id, name: Arc::clone(&source.name), suffix: suffix.into() })
-            })
+            .map(|source| Source { id: source.id, name: Arc::clone(&source.name), suffix: None })
             .collect();
         sources.sort_by_key(|source| source.id);
+        let mut problems = Vec::new();
+        for at in 0..sources.len() {
+            let name = Arc::clone(&sources[at].name);
+            let suffix = suffix(&name).filter(|suffix| {
+                !sources[..at].iter().any(|earlier| earlier.suffix.as_ref() == Some(suffix))
+            });
+            if suffix.is_none() {
+                let label = sanitise_label(&name).unwrap_or_default();
+                problems.push(Problem::new(&name, ProblemKind::SourceLabel, &label));
+            }
+            sources[at].suffix = suffix;
+        }
         Self {
             apex_len,
             sources,
+            problems,
             txt_labels: txt_labels.to_vec(),
             whole: Arc::from([]),
             vip: Arc::from(&b"\x03vip"[..]),
@@ -101,4 +113,12 @@ impl Context {
         let at = self.sources.binary_search_by_key(&id, |source| source.id).ok()?;
         Some(&self.sources[at])
     }
+}
+
+/// `<label>.src` of a source's name.
+fn suffix(name: &str) -> Option<Arc<[u8]>> {
+    let mut suffix = Vec::new();
+    push_label(&mut suffix, sanitise_label(name)?.as_bytes());
+    push_label(&mut suffix, b"src");
+    Some(suffix.into())
 }

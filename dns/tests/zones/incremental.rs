@@ -10,8 +10,8 @@ use crate::cluster::{Cluster, Task, config, query, service, text};
 const NAMES: [&str; 7] = ["a", "b.a", "c.b.a", "x.prod", "prod", "y.x.prod", "odd.zone"];
 const ADDRESSES: [&[&str]; 6] =
     [&["10.0.0.1"], &["10.0.0.2"], &["10.0.0.3", "2001:db8::3"], &["2001:db8::4"], &["192.0.2.1"], &[]];
-const NODES: [&str; 3] = ["n1", "N1", "edge-1"];
-const ZONES: [&str; 2] = ["rack-1", "Rack 1"];
+const NODES: [&str; 5] = ["n-1", "N-1", "n.1", "edge-1", "edge.1"];
+const ZONES: [&str; 3] = ["rack-1", "Rack-1", "Rack 1"];
 const IDS: [&str; 4] = ["t1", "t2", "t3", "t4"];
 
 #[derive(Debug, Clone)]

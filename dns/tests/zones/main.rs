@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cluster;
+mod collisions;
 mod incomplete;
 mod incremental;
 mod native;

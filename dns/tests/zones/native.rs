@@ -140,7 +140,23 @@ fn what_is_held_apart_is_reached_by_its_source_alone() {
     ]);
     cluster.expect("web.svc.cluster A", &["NOERROR aa", "web.svc.cluster. 5 A 10.0.0.1"]);
     cluster.expect("web.mesos.src.svc.cluster A", &["NOERROR aa", "web.mesos.src.svc.cluster. 5 A 10.0.0.2"]);
-    assert_eq!(cluster.ask("2.0.0.10.in-addr.arpa PTR"), "not ours");
+    let target = format!("{}.inst.web.mesos.src.svc.cluster.", portolan_table::instance_label("mesos", "b"));
+    let name = "2.0.0.10.in-addr.arpa";
+    cluster.expect(&format!("{name} PTR"), &["NOERROR aa", &format!("{name}. 5 PTR {target}")]);
+    cluster.expect_code(&format!("{target} A"), "NOERROR aa");
+}
+
+#[test]
+fn a_task_counted_elsewhere_has_one_reverse_name() {
+    let twice = Admission::Out(Outside::Duplicate);
+    let one = Task { id: "a", addresses: &["10.0.0.1"], ..Task::default() };
+    let other = Task { source: 1, id: "b", admission: twice, ..one };
+    let make = |name: &str, source, task| {
+        service(name).defined_by(source, &[]).port("http", Protocol::Tcp, 0).member(task).done()
+    };
+    let cluster = Cluster::with(vec![make("web", 0, one), make("web.framework", 1, other)]);
+    let (name, target) = ("1.0.0.10.in-addr.arpa", format!("{}.inst.web.svc.cluster.", label("a")));
+    cluster.expect(&format!("{name} PTR"), &["NOERROR aa", &format!("{name}. 5 PTR {target}")]);
 }
 
 #[test]
@@ -265,6 +281,12 @@ fn a_reserved_last_label_wins_and_is_reported() {
         cluster.expect(&format!("a.{label}.svc.cluster A"), &["NXDOMAIN aa", SOA]);
         let name = format!("a.{label}.marathon.src.svc.cluster");
         cluster.expect(&format!("{name} A"), &["NOERROR aa", &format!("{name}. 5 A 10.0.0.1")]);
+    }
+    let pointers = cluster.ask("1.0.0.10.in-addr.arpa PTR");
+    assert_eq!(pointers.lines().count(), 7, "{pointers}");
+    for line in pointers.lines().skip(1) {
+        let target = line.rsplit(' ').next().unwrap();
+        cluster.expect(&format!("{target} A"), &["NOERROR aa", &format!("{target} 5 A 10.0.0.1")]);
     }
     cluster.zones(|zones| {
         assert_eq!(zones.problems().len(), 5);

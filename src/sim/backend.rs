@@ -34,9 +34,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::{Agent, Definition, Launcher, Network, Placement, Task, own_address, timestamp};
+use super::cluster::{
+    Agent, Definition, Launcher, Network, PaperLauncher, Placement, Task, own_address, timestamp,
+};
 
-/// Label of an app that chooses what its tasks are: `http` (the default) or `tcp` (an echo).
+/// Label of an app that chooses what its tasks are: `http` (the default), `tcp` (an echo), or `none`.
 pub const BACKEND_LABEL: &str = "sim.backend";
 /// Connections the kernel holds for one backend.
 const BACKLOG: i32 = 1024;
@@ -68,12 +70,14 @@ pub(crate) struct BackendLauncher {
     tasks: TaskTracker,
     all: CancellationToken,
     backends: HashMap<u64, Backend>,
+    /// Places tasks that are to be no servers.
+    paper: PaperLauncher,
 }
 
 impl BackendLauncher {
     /// Servers run on `runtime`, are owned by `tasks` and end with `all`.
     pub(crate) fn new(runtime: Handle, tasks: TaskTracker, all: CancellationToken) -> Self {
-        Self { runtime, tasks, all, backends: HashMap::new() }
+        Self { runtime, tasks, all, backends: HashMap::new(), paper: PaperLauncher::default() }
     }
 }
 
@@ -87,6 +91,9 @@ struct Identity {
 
 impl Launcher for BackendLauncher {
     fn place(&mut self, definition: &Definition, agent: &Agent, number: u64) -> Result<Placement, String> {
+        if is_backend(definition, "none") {
+            return self.paper.place(definition, agent, number);
+        }
         let host: IpAddr = agent.host.parse().map_err(|_| format!("agent {} has no address", agent.host))?;
         let address = match definition.network {
             Network::Container(_) => Some(container_address(number)),
@@ -112,7 +119,7 @@ impl Launcher for BackendLauncher {
 
     fn start(&mut self, task: &Task, definition: &Definition) {
         let Some(backend) = self.backends.get_mut(&task.number) else { return };
-        let echo = definition.labels.get(BACKEND_LABEL).is_some_and(|kind| kind == "tcp");
+        let echo = is_backend(definition, "tcp");
         for socket in backend.sockets.drain(..) {
             // At once, not in the server: whoever reads "running" may connect.
             if socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
@@ -150,6 +157,10 @@ impl Launcher for BackendLauncher {
         }
         backend.stop.cancel();
     }
+}
+
+fn is_backend(definition: &Definition, kind: &str) -> bool {
+    definition.labels.get(BACKEND_LABEL).is_some_and(|own| own == kind)
 }
 
 /// An address of its own for a task on a container network: 127.64.0.0/10, by number.

@@ -509,6 +509,15 @@ async fn tcp_backends_echo() {
 }
 
 #[tokio::test]
+async fn tasks_on_paper_among_real_ones() {
+    let sim = with_backends("host", json!({"sim.backend": "none"})).await;
+    let place = place_of(&sim.control().app("/app").unwrap().tasks[0]);
+    let refused = TcpStream::connect((place.0.as_str(), place.1)).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "nobody listens at {place:?}");
+    sim.shutdown().await;
+}
+
+#[tokio::test]
 async fn scenarios_start_and_step() {
     let scenario = Scenario::parse(
         "[[app]]\nid = '/a'\ntasks = 2\n[[step]]\nat = '20ms'\ndo = 'scale'\napp = '/a'\ninstances = 3\n\

@@ -2,6 +2,7 @@
 
 mod marathon_client;
 mod marathon_lb_cases;
+mod propagation;
 mod rolling_deploy;
 mod scheduler_faults;
 mod starting;

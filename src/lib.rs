@@ -43,11 +43,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check(arguments) => Ok(check(&arguments.file)),
         Command::Demo(arguments) => {
             logging::start(&logging::quiet())?;
-            control_runtime()?.block_on(demo::run(arguments))
+            on_control(demo::run(arguments))
         }
         Command::Sim(arguments) => {
             logging::start(&logging::quiet())?;
-            control_runtime()?.block_on(sim::command::run(arguments))?;
+            on_control(sim::command::run(arguments))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Services(list) => ask(ask::list(&Listing::Services, &list)),
@@ -81,7 +81,7 @@ fn daemon(file: Option<PathBuf>) -> Result<ExitCode> {
         None => Config::default_without_file(&Environment::of_process()),
     };
     logging::start(&config.log)?;
-    control_runtime()?.block_on(run::run(config, file))?;
+    on_control(run::run(config, file))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -107,12 +107,16 @@ fn told(read: Result<Config, Mistakes>) -> Result<Config, ExitCode> {
     })
 }
 
-/// The runtime of sources, catalog, checks and admin: a few threads, however many CPUs there are.
-fn control_runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Runs `whole` on the runtime of sources, catalog, checks and admin: a few threads, however many CPUs there are.
+/// What is over then is over: a data thread that still drains, or a disk that hangs, does not hold the end up.
+fn on_control<T>(whole: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
         .enable_all()
         .build()
-        .context("the control runtime cannot be started")
+        .context("the control runtime cannot be started")?;
+    let result = runtime.block_on(whole);
+    runtime.shutdown_background();
+    result
 }

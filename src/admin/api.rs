@@ -1,5 +1,6 @@
 //! `/metrics`, the probes, and `/api/v1/`: what is asked by path and query, answered from one snapshot.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,13 +10,14 @@ use percent_encoding::percent_decode_str;
 use portolan_table::{Admission, Endpoint, Generation, Member, Service, ServicePort, Snapshot};
 use prometheus::{Encoder, TextEncoder};
 use serde::Serialize;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::explain;
 use super::routes::Routes;
 use super::server::{answer, text};
 use super::{Command, State};
 
-/// Answers a GET or HEAD.
+/// Answers a GET or HEAD. May take long in a large table.
 pub(super) fn read(state: &State, path: &str, query: &str) -> Response<Full<Bytes>> {
     match path {
         "/metrics" => metrics(state),
@@ -32,15 +34,18 @@ pub(super) fn read(state: &State, path: &str, query: &str) -> Response<Full<Byte
 }
 
 /// Carries out a POST.
-pub(super) async fn command(state: &State, path: &str) -> Response<Full<Bytes>> {
+pub(super) fn command(state: &State, path: &str) -> Response<Full<Bytes>> {
     let command = match path {
         "/api/v1/reload" => Command::Reload,
         "/api/v1/stop" => Command::Stop,
         _ => return text(StatusCode::NOT_FOUND, "POST /api/v1/reload or /api/v1/stop\n"),
     };
-    match state.commands.send(command).await {
+    match state.commands.try_send(command) {
         Ok(()) => text(StatusCode::ACCEPTED, "accepted\n"),
-        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        Err(TrySendError::Full(_)) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "busy with the commands before; try again\n")
+        }
+        Err(TrySendError::Closed(_)) => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
 }
 
@@ -56,6 +61,13 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
 }
 
 fn readiness(state: &State) -> Response<Full<Bytes>> {
+    if state.draining.load(Ordering::Relaxed) {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n");
+    }
+    if state.discovery.generations().has_changed().is_err() {
+        let body = "not ready: the catalog has ended, the table changes no more; see the log\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, body);
+    }
     let snapshot = state.table.load();
     if snapshot.generation() > Generation(0) && snapshot.is_complete() {
         return text(StatusCode::OK, "ready\n");

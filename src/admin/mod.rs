@@ -13,6 +13,7 @@ mod routes;
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use portolan_discovery::Handle;
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) access: ArcSwap<Access>,
     /// Where commands go.
     pub(crate) commands: mpsc::Sender<Command>,
+    /// The node is on its way out: it takes no new work.
+    pub(crate) draining: AtomicBool,
 }
 
 /// One bound address, as `/api/v1/listeners` shows it.

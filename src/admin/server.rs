@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,9 @@ use super::{State, api};
 
 /// Connections open at once per admin listener. Scrapers and people; more are closed at once.
 const CONNECTIONS_MAX: usize = 256;
+/// Answers composed at once per listener. A whole table of 100,000 endpoints takes some tenths of a second, off
+/// the runtime's threads: those apply what schedulers say.
+const READS_MAX: usize = 2;
 /// From accept to the end of a request head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -61,9 +64,12 @@ pub(crate) async fn bind_tcp(address: SocketAddr) -> io::Result<(Bound, SocketAd
     Ok((Bound::Tcp(listener), address))
 }
 
-/// Binds a Unix socket with mode 0600. A socket file nobody listens on is replaced.
+/// Binds a Unix socket with mode 0600. A socket file nobody listens on is replaced; any other file is left alone.
 pub(crate) fn bind_unix(path: &Path) -> io::Result<Bound> {
-    if path.exists() {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is there"));
+        }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket"));
         }
@@ -78,6 +84,7 @@ pub(crate) fn bind_unix(path: &Path) -> io::Result<Bound> {
 pub(crate) async fn serve(bound: Bound, endpoint: Endpoint, state: Arc<State>, stop: CancellationToken) {
     let trusted = matches!(bound, Bound::Unix(..));
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let reads = Arc::new(Semaphore::new(READS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -97,9 +104,10 @@ pub(crate) async fn serve(bound: Bound, endpoint: Endpoint, state: Arc<State>, s
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
         let state = Arc::clone(&state);
+        let reads = Arc::clone(&reads);
         let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(respond(&state, endpoint, trusted, &request).await) }
+            let (state, reads) = (Arc::clone(&state), Arc::clone(&reads));
+            async move { Ok::<_, Infallible>(respond(state, &reads, endpoint, trusted, &request).await) }
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -126,7 +134,8 @@ async fn accept(bound: &Bound) -> io::Result<Box<dyn Stream>> {
 }
 
 async fn respond(
-    state: &State,
+    state: Arc<State>,
+    reads: &Semaphore,
     endpoint: Endpoint,
     trusted: bool,
     request: &Request<Incoming>,
@@ -142,12 +151,23 @@ async fn respond(
         return text(StatusCode::NOT_FOUND, "this listener shows /metrics, /healthz and /readyz\n");
     }
     if *request.method() == Method::POST {
-        return api::command(state, path).await;
+        return api::command(&state, path);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD read, POST commands\n");
     }
-    api::read(state, path, request.uri().query().unwrap_or_default())
+    let query = request.uri().query().unwrap_or_default();
+    if probe && path != "/metrics" {
+        return api::read(&state, path, query);
+    }
+    let (path, query) = (path.to_owned(), query.to_owned());
+    // Never closed; and without a permit the answer would still be right.
+    let _permit = reads.acquire().await;
+    let read = tokio::task::spawn_blocking(move || api::read(&state, &path, &query)).await;
+    read.unwrap_or_else(|error| {
+        tracing::error!(%error, "an admin answer failed");
+        text(StatusCode::INTERNAL_SERVER_ERROR, "the answer failed; see the log\n")
+    })
 }
 
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
@@ -177,4 +197,27 @@ pub(super) fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Res
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("admin.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let error = bind_unix(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+
+        std::fs::remove_file(&path).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let bound = bind_unix(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        assert!(!path.exists());
+    }
 }

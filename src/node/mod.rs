@@ -13,6 +13,7 @@ mod workers;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -103,6 +104,7 @@ impl Node {
             }),
             access: ArcSwap::from_pointee(access(&config)?),
             commands: command_sender,
+            draining: AtomicBool::new(false),
         });
         let workers = Workers::start(count, &proxy)?;
         let mut node = Self {
@@ -146,9 +148,19 @@ impl Node {
         self.addresses().into_iter().find(|(known, _)| known == name).map(|(_, address)| address)
     }
 
-    /// The next command from the admin API. Cancel-safe.
+    /// The next command from the admin API. Cancel-safe. Watches over the control tasks meanwhile.
     pub(crate) async fn command(&mut self) -> Option<Command> {
-        self.commands.recv().await
+        loop {
+            // Both arms are cancel-safe: recv loses no command, join_next no result.
+            tokio::select! {
+                command = self.commands.recv() => return command,
+                Some(ended) = self.control.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a control task failed; the table in force goes on serving");
+                    }
+                }
+            }
+        }
     }
 
     /// Says in the admin API that a new configuration was refused, and why.
@@ -164,8 +176,8 @@ impl Node {
     pub async fn reload(&mut self, mut config: Config) -> Result<()> {
         config.node.state_dir.clone_from(&self.config.node.state_dir);
         config.discovery.state_dir.clone_from(&self.config.discovery.state_dir);
-        if let (Some(dns), Some(old)) = (&mut config.dns, &self.config.dns) {
-            dns.state_dir.clone_from(&old.state_dir);
+        if let Some(dns) = &mut config.dns {
+            dns.state_dir.clone_from(&self.config.node.state_dir);
         }
         if worker_count(&config) != self.workers.len() {
             tracing::warn!("a change of [node] workers takes a restart");
@@ -221,6 +233,8 @@ impl Node {
     /// side answers until the data threads are done.
     pub async fn drain(mut self) {
         tracing::info!(limit_seconds = self.config.proxy.drain.as_secs(), "draining");
+        self.admin.draining.store(true, Ordering::Relaxed);
+        self.commands.close();
         self.sockets.stop_data();
         self.workers.join(self.config.proxy.drain + DRAIN_MARGIN).await;
         self.sockets.stop_admin();
@@ -304,5 +318,44 @@ fn access(config: &Config) -> Result<Access> {
 impl From<&sockets::Place> for ListenerInfo {
     fn from(place: &sockets::Place) -> Self {
         Self { name: place.name.clone(), protocol: place.protocol, address: place.shown() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_config::Environment;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn ready(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_whose_catalog_failed_says_so_and_serves_on() {
+        let home = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[node]\nworkers = 1\nstate_dir = {:?}\n[dns]\nlisten = [\"127.0.0.1:0\"]\n\
+             [admin]\nlisten = [\"127.0.0.1:0\"]\n",
+            home.path().join("state")
+        );
+        let config = Config::parse(&text, "test.toml", &Environment::of_process()).unwrap();
+        let mut node = Node::start(config, None).await.unwrap();
+        let admin = node.address("admin").unwrap();
+        assert!(ready(admin).await.starts_with("HTTP/1.1 200 "));
+        let ended = node.discovery.with_publisher(|_| -> () { panic!("as a bug would") }).await;
+        assert_eq!(ended, None);
+        let watched = tokio::time::timeout(Duration::from_millis(200), node.command()).await;
+        assert!(watched.is_err(), "it goes on");
+        let answer = ready(admin).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("the catalog has ended"), "{answer}");
+        node.drain().await;
     }
 }

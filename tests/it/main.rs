@@ -6,5 +6,6 @@ mod propagation;
 mod rolling_deploy;
 mod scheduler_faults;
 mod starting;
+mod stopping;
 mod support;
 mod tidy;

@@ -9,7 +9,13 @@ use crate::ask::{EndpointsArgs, ExplainArgs, ListArgs, ResolveArgs};
 
 /// Service discovery and load balancing: one routing table for DNS and proxy.
 #[derive(Debug, Parser)]
-#[command(name = "portolan", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "portolan",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  portolan demo\n  portolan run --config /etc/portolan.toml\n  portolan explain http://shop.example.com/cart"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

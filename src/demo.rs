@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use portolan_config::{Config, Environment};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DemoArgs;
 use crate::node::Node;
-use crate::sim::Scenario;
 use crate::sim::command::start_scenario;
+use crate::sim::{Scenario, Sim};
 
 /// Longest wait for the first answers.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Runs until Ctrl-C, or for as long as asked.
+/// Runs until SIGINT (Ctrl-C) or SIGTERM, or for as long as asked.
 pub(crate) async fn run(arguments: DemoArgs) -> Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let state = tempfile::tempdir().context("no temporary directory for the state")?;
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
     let cluster = start_scenario(Scenario::demo(), listen, None)
@@ -26,22 +29,35 @@ pub(crate) async fn run(arguments: DemoArgs) -> Result<ExitCode> {
     let text = configuration(&arguments, &cluster.url(), state.path());
     let config = Config::parse(&text, "demo.toml", &Environment::of_process())
         .map_err(|mistakes| anyhow::anyhow!("the demo's own configuration: {}", mistakes))?;
-    let node = Node::start(config, None).await?;
-    wait_ready(&node).await?;
-    tell(&node, &cluster.url())?;
-    let end = async {
+    let node = Node::start(config, None).await.context(
+        "the demo cannot start (if a port is taken: --dns, --proxy, --tcp and --admin choose others, and port 0 \
+         takes a free one)",
+    )?;
+    let show = async {
+        wait_ready(&node).await?;
+        tell(&node, &cluster.url())?;
         match arguments.seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
             None => std::future::pending().await,
         }
+        Ok(ExitCode::SUCCESS)
     };
+    let ended = tokio::select! {
+        ended = show => ended,
+        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => Ok(ExitCode::SUCCESS),
+    };
+    // A second signal ends at once what the first lets drain.
     tokio::select! {
-        () = end => {}
-        result = tokio::signal::ctrl_c() => result.context("Ctrl-C")?,
+        () = stop(node, cluster) => ended,
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
     }
+}
+
+async fn stop(node: Node, cluster: Sim) {
     node.drain().await;
     cluster.shutdown().await;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn configuration(arguments: &DemoArgs, marathon: &str, state: &std::path::Path) -> String {

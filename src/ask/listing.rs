@@ -1,6 +1,6 @@
 //! `services`, `routes`, `endpoints`, `sources`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -79,7 +79,29 @@ pub async fn list(listing: &Listing, arguments: &ListArgs) -> Result<()> {
     }
     let answer: Value =
         serde_json::from_slice(&body).with_context(|| format!("the answer of {base} is no JSON"))?;
+    if let Listing::Endpoints(Some(service)) = listing
+        && is_empty(listing, &answer)
+    {
+        must_know(&base, service).await?;
+    }
     print(&render(listing, &answer, is_coloured())?)
+}
+
+fn is_empty(listing: &Listing, answer: &Value) -> bool {
+    answer.get(listing.name()).and_then(Value::as_array).is_some_and(Vec::is_empty)
+}
+
+/// A service without endpoints is shown as such; one that is not there at all was probably misspelt.
+async fn must_know(base: &str, service: &str) -> Result<()> {
+    let body = client::get(base, &Listing::Services.path()).await?;
+    let answer: Value =
+        serde_json::from_slice(&body).with_context(|| format!("the answer of {base} is no JSON"))?;
+    let services = answer.get("services").and_then(Value::as_array);
+    if services.into_iter().flatten().any(|known| known.get("name").and_then(Value::as_str) == Some(service))
+    {
+        return Ok(());
+    }
+    bail!("no service is named {service:?}; `portolan services` lists them")
 }
 
 /// The table of an answer.

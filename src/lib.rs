@@ -14,7 +14,7 @@ mod run;
 pub mod sim;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(arguments) => daemon(arguments.config),
+        Command::Run(arguments) => daemon(arguments.config.as_deref()),
         Command::Check(arguments) => Ok(check(&arguments.file)),
         Command::Demo(arguments) => {
             logging::start(&logging::quiet())?;
@@ -72,8 +72,9 @@ fn ask(asking: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn daemon(file: Option<PathBuf>) -> Result<ExitCode> {
-    let config = match &file {
+fn daemon(file: Option<&Path>) -> Result<ExitCode> {
+    let watched = run::Watched::new(file.map(Path::to_owned));
+    let config = match file {
         Some(file) => match told(Config::load(file, &Environment::of_process())) {
             Ok(config) => config,
             Err(code) => return Ok(code),
@@ -81,7 +82,7 @@ fn daemon(file: Option<PathBuf>) -> Result<ExitCode> {
         None => Config::default_without_file(&Environment::of_process()),
     };
     logging::start(&config.log)?;
-    on_control(run::run(config, file))?;
+    on_control(run::run(config, watched))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! `portolan run`: the node, signals, and the configuration file as it changes.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -23,15 +24,12 @@ enum Event {
 ///
 /// # Errors
 /// When the node cannot start. Mistakes of the file have been told before, before this is called.
-pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<()> {
+pub(crate) async fn run(config: Config, mut watched: Watched) -> Result<()> {
+    let file = watched.file.clone();
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut watched = Watched::new(file.clone());
     let mut node = Node::start(config, file.clone()).await?;
-    for (name, address) in node.addresses() {
-        tracing::info!(listener = name, %address, "bound");
-    }
     loop {
         // Every arm is cancel-safe: nothing is lost when another one is taken.
         let event = tokio::select! {
@@ -45,7 +43,10 @@ pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<()> {
             },
         };
         match event {
-            Event::Reload(cause) => reload(&mut node, file.as_ref(), cause).await,
+            Event::Reload(cause) => {
+                watched.note();
+                reload(&mut node, file.as_ref(), cause).await;
+            }
             Event::Stop(cause) => {
                 tracing::info!(cause, "stopping");
                 break;
@@ -80,21 +81,31 @@ async fn reload(node: &mut Node, file: Option<&PathBuf>, cause: &'static str) {
 }
 
 /// The configuration file, looked at once a second: works on every file system and for every way to write.
-struct Watched {
+///
+/// Made before the file is read for the first time, so that no change is missed.
+pub(crate) struct Watched {
     file: Option<PathBuf>,
-    seen: Option<(SystemTime, u64)>,
+    seen: Option<Look>,
 }
 
+/// Time of the last change, length, and inode: a file moved over another may have the first two in common.
+type Look = (SystemTime, u64, u64);
+
 impl Watched {
-    fn new(file: Option<PathBuf>) -> Self {
+    pub(crate) fn new(file: Option<PathBuf>) -> Self {
         let mut watched = Self { file, seen: None };
         watched.seen = watched.look();
         watched
     }
 
-    fn look(&self) -> Option<(SystemTime, u64)> {
+    /// The file is about to be read: what it is now need not be reported.
+    fn note(&mut self) {
+        self.seen = self.look().or(self.seen);
+    }
+
+    fn look(&self) -> Option<Look> {
         let metadata = std::fs::metadata(self.file.as_ref()?).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     }
 
     /// Waits until the file differs from what it was and has held still for one look. Cancel-safe.

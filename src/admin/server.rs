@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -29,6 +30,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// Answers composed at once per listener. A whole table of 100,000 endpoints takes some tenths of a second, off
 /// the runtime's threads: those apply what schedulers say.
 const READS_MAX: usize = 2;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 /// From accept to the end of a request head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -57,9 +60,19 @@ impl Drop for Bound {
     }
 }
 
-/// Binds a TCP address.
-pub(crate) async fn bind_tcp(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+/// Binds a TCP address; needs a runtime. `SO_REUSEPORT`, so that on reload a listener can be bound before the one
+/// it replaces is closed; whoever calls sees to it that nobody else has the address.
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
     let address = listener.local_addr()?;
     Ok((Bound::Tcp(listener), address))
 }

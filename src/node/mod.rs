@@ -6,12 +6,13 @@
 //!             └ sources, zones, routes, limits: handed to their owners, who keep what has not changed
 //! ```
 
+mod metrics;
 mod sockets;
 mod state_lock;
 mod workers;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Access, Command, ConfigurationInfo, ListenerInfo};
+use metrics::Metrics;
 use sockets::Sockets;
 use state_lock::{StateError, StateLock};
 use workers::Workers;
@@ -52,9 +54,12 @@ pub struct Node {
     workers: Workers,
     sockets: Sockets,
     admin: Arc<admin::State>,
+    metrics: Metrics,
     commands: mpsc::Receiver<Command>,
     control: JoinSet<()>,
     stop: CancellationToken,
+    /// As configured at the start, even if it could not be used.
+    state_dir: Option<PathBuf>,
     _lock: Option<StateLock>,
 }
 
@@ -65,14 +70,16 @@ impl Node {
     /// When the state directory is held by another instance, an address cannot be bound, or a thread cannot
     /// be started. Sources that cannot be reached are no error: they are retried.
     pub async fn start(mut config: Config, file: Option<PathBuf>) -> Result<Self> {
+        let state_dir = config.node.state_dir.clone();
         let lock = take_state(&mut config)?;
         let registry = prometheus::Registry::new();
+        let metrics = Metrics::register(&registry)?;
         let stop = CancellationToken::new();
         let mut control = JoinSet::new();
         let mut sockets = Sockets::default();
 
         let count = worker_count(&config);
-        let bound = sockets.bind(&config, count).await?;
+        let bound = sockets.bind(&config, count)?;
 
         let dns = dns_of(&config);
         let mut publisher = Publisher::new();
@@ -120,9 +127,11 @@ impl Node {
             workers,
             sockets,
             admin,
+            metrics,
             commands,
             control,
             stop,
+            state_dir,
             _lock: lock,
         };
         node.serve(bound).await;
@@ -165,8 +174,13 @@ impl Node {
 
     /// Says in the admin API that a new configuration was refused, and why.
     pub(crate) fn refuse(&self, mistakes: Vec<String>) {
+        self.metrics.reloaded(false);
+        self.tell(mistakes);
+    }
+
+    fn tell(&self, refused: Vec<String>) {
         let file = self.admin.configuration.load().file.clone();
-        self.admin.configuration.store(Arc::new(ConfigurationInfo { file, refused: mistakes }));
+        self.admin.configuration.store(Arc::new(ConfigurationInfo { file, refused }));
     }
 
     /// Takes another configuration. What has not changed goes on undisturbed.
@@ -174,16 +188,15 @@ impl Node {
     /// # Errors
     /// When a new address cannot be bound; the old configuration then stays in force as a whole.
     pub async fn reload(&mut self, mut config: Config) -> Result<()> {
-        config.node.state_dir.clone_from(&self.config.node.state_dir);
-        config.discovery.state_dir.clone_from(&self.config.discovery.state_dir);
-        if let Some(dns) = &mut config.dns {
-            dns.state_dir.clone_from(&self.config.node.state_dir);
+        if config.node.state_dir != self.state_dir {
+            tracing::warn!("a change of [node] state_dir takes a restart");
         }
+        move_state(&mut config, self.config.node.state_dir.as_deref());
         if worker_count(&config) != self.workers.len() {
             tracing::warn!("a change of [node] workers takes a restart");
         }
         let access = access(&config)?;
-        let bound = self.sockets.bind(&config, self.workers.len()).await?;
+        let bound = self.sockets.bind(&config, self.workers.len())?;
         self.reload_views(&config).await;
         self.dns.reconfigure(&dns_of(&config));
         self.proxy.reconfigure(&config.proxy);
@@ -194,7 +207,8 @@ impl Node {
         }
         self.serve(bound).await;
         self.admin.listeners.store(Arc::new(self.sockets.list()));
-        self.refuse(Vec::new());
+        self.metrics.reloaded(true);
+        self.tell(Vec::new());
         self.config = config;
         tracing::info!("configuration reloaded");
         Ok(())
@@ -270,13 +284,23 @@ fn take_state(config: &mut Config) -> Result<Option<StateLock>> {
         ),
         Err(StateError::Unusable(error)) => {
             tracing::error!(directory = %directory.display(), %error, "state directory cannot be used: nothing is kept across restarts");
-            config.node.state_dir = None;
-            config.discovery.state_dir = None;
-            if let Some(dns) = &mut config.dns {
-                dns.state_dir = None;
-            }
+            move_state(config, None);
             Ok(None)
         }
+    }
+}
+
+/// Changes the state directory of `config`, the admin socket in it included. Without one there is no such socket.
+fn move_state(config: &mut Config, directory: Option<&Path>) {
+    let before = std::mem::replace(&mut config.node.state_dir, directory.map(Path::to_owned));
+    config.discovery.state_dir.clone_from(&config.node.state_dir);
+    if let Some(dns) = &mut config.dns {
+        dns.state_dir.clone_from(&config.node.state_dir);
+    }
+    let inside =
+        |socket: &PathBuf| before.as_ref().and_then(|b| Some(socket.strip_prefix(b).ok()?.to_owned()));
+    if let Some(name) = config.admin.socket.as_ref().and_then(inside) {
+        config.admin.socket = directory.map(|directory| directory.join(name));
     }
 }
 

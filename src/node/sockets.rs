@@ -37,6 +37,14 @@ impl Place {
         }
     }
 
+    /// Whether both cannot be bound without sharing.
+    fn overlaps(&self, other: SocketAddr) -> bool {
+        let At::Address(own) = self.at else { return false };
+        let same_family = own.is_ipv4() == other.is_ipv4();
+        let same_ip = own.ip() == other.ip() || own.ip().is_unspecified() || other.ip().is_unspecified();
+        own.port() != 0 && own.port() == other.port() && same_family && same_ip
+    }
+
     fn key(&self) -> (String, &'static str, At) {
         (self.name.clone(), self.protocol, self.at.clone())
     }
@@ -59,31 +67,43 @@ pub(super) struct New {
 impl Sockets {
     /// Binds what `config` asks for and is not bound yet, then stops what it asks for no more. If anything
     /// cannot be bound, nothing changes.
-    pub(super) async fn bind(&mut self, config: &Config, workers: usize) -> Result<New> {
+    pub(super) fn bind(&mut self, config: &Config, workers: usize) -> Result<New> {
         let wanted = wanted(config);
         let mut new = New::default();
         let mut opened = Vec::new();
+        let leaving = self.leaving(&wanted);
         for place in &wanted {
             if self.open.contains_key(&place.key()) {
                 continue;
             }
             let stop = CancellationToken::new();
             let mut place = place.clone();
-            place.bound = open(&place, config, workers, &stop, &mut new)
-                .await
+            let inherited = leaving.iter().any(|left| place.overlaps(*left));
+            place.bound = open(&place, inherited, config, workers, &stop, &mut new)
                 .with_context(|| format!("listener {:?} cannot be bound to {}", place.name, place.shown()))?;
             opened.push((place.key(), (place, stop)));
         }
         let keep: Vec<_> = wanted.iter().map(Place::key).collect();
-        self.open.retain(|key, (_, stop)| {
+        self.open.retain(|key, (place, stop)| {
             let keep = keep.contains(key);
             if !keep {
+                tracing::info!(listener = place.name, address = place.shown(), "closing");
                 stop.cancel();
             }
             keep
         });
+        for (_, (place, _)) in &opened {
+            tracing::info!(listener = place.name, address = place.shown(), "bound");
+        }
         self.open.extend(opened);
         Ok(new)
+    }
+
+    /// Addresses of what is bound and wanted no more. It is closed only after everything new is bound, so a
+    /// listener with a new name, or on all addresses instead of one, is bound beside its predecessor.
+    fn leaving(&self, wanted: &[Place]) -> Vec<SocketAddr> {
+        let gone = self.open.iter().filter(|(key, _)| wanted.iter().all(|place| place.key() != **key));
+        gone.filter_map(|(_, (place, _))| place.bound).collect()
     }
 
     pub(super) fn list(&self) -> Vec<ListenerInfo> {
@@ -134,8 +154,10 @@ fn wanted(config: &Config) -> Vec<Place> {
     wanted
 }
 
-async fn open(
+/// Binds one place. `inherited`: this process holds the address and is about to let it go.
+fn open(
     place: &Place,
+    inherited: bool,
     config: &Config,
     workers: usize,
     stop: &CancellationToken,
@@ -150,7 +172,7 @@ async fn open(
     };
     let bound = match place.protocol {
         "dns" => {
-            refuse_shared(address, &[Type::DGRAM, Type::STREAM])?;
+            refuse_shared(address, inherited, &[Type::DGRAM, Type::STREAM])?;
             let sockets = portolan_dns::bind(address, workers)?;
             let bound = sockets.first().map(|first| first.local_addr()).transpose()?;
             new.dns.extend(sockets.into_iter().enumerate().map(|(worker, s)| (worker, s, stop.clone())));
@@ -158,12 +180,13 @@ async fn open(
         }
         "admin" | "metrics" => {
             let endpoint = if place.protocol == "metrics" { Endpoint::Metrics } else { Endpoint::All };
-            let (listener, bound) = admin::bind_tcp(address).await?;
+            refuse_shared(address, inherited, &[Type::STREAM])?;
+            let (listener, bound) = admin::bind_tcp(address)?;
             new.admin.push((listener, endpoint, stop.clone()));
             Some(bound)
         }
         _ => {
-            refuse_shared(address, &[Type::STREAM])?;
+            refuse_shared(address, inherited, &[Type::STREAM])?;
             let Some(listener) = config.proxy.listeners.iter().find(|l| *l.name == *place.name) else {
                 bail!("listener {:?} is not in the configuration", place.name);
             };
@@ -178,8 +201,8 @@ async fn open(
 
 /// `SO_REUSEPORT` would share the port with another process of this user and take half of its traffic
 /// unnoticed. So the address is first bound without it, which fails if anybody has it.
-fn refuse_shared(address: SocketAddr, types: &[Type]) -> Result<()> {
-    if address.port() == 0 {
+fn refuse_shared(address: SocketAddr, inherited: bool, types: &[Type]) -> Result<()> {
+    if address.port() == 0 || inherited {
         return Ok(());
     }
     for kind in types {

@@ -1,10 +1,14 @@
 //! The one integration binary: whole nodes, fake and simulated schedulers, real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod commands;
 mod marathon_client;
 mod marathon_lb_cases;
 mod propagation;
 mod rolling_deploy;
 mod scheduler_faults;
+mod serving;
 mod starting;
 mod stopping;
 mod support;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::node::program;
+use crate::support::program::program;
 
 /// A running `portolan sim`; killed with its handle.
 struct Sim {

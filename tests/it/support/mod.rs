@@ -5,6 +5,8 @@ pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod marathon;
 pub(crate) mod node;
+pub(crate) mod program;
+pub(crate) mod site;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -1,7 +1,6 @@
 //! A whole node in this process, on ports from the kernel.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use portolan::node::Node;
 use portolan_config::{Config, Environment};
@@ -86,9 +85,4 @@ listen = ["127.0.0.1:0"]
 /// A Marathon source for the test node.
 pub(crate) fn marathon(url: &str) -> String {
     format!("[[source]]\nname = \"marathon\"\ntype = \"marathon\"\nurls = [\"{url}\"]\n")
-}
-
-/// The built program.
-pub(crate) fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_portolan"))
 }

@@ -1,0 +1,170 @@
+//! The built program as an operator starts it, and the clients of others.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+
+/// The built program.
+pub(crate) fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_portolan"))
+}
+
+/// Runs the program to its end.
+pub(crate) fn portolan(arguments: &[&str]) -> Output {
+    Command::new(program())
+        .args(arguments)
+        .env_remove("PORTOLAN_LOG")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("portolan {arguments:?}: {error}"))
+}
+
+/// Whether tests may use the clients of others. Only a person may say no; a client that is missing is a failure.
+pub(crate) fn with_real_clients() -> bool {
+    std::env::var_os("PORTOLAN_TEST_SKIP_REAL").is_none()
+}
+
+/// Runs one of the clients that `tests/run` installs; panics unless it succeeds.
+pub(crate) fn client(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!("{name}: {error}: tests/run installs it; PORTOLAN_TEST_SKIP_REAL leaves it out")
+    });
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{name} {arguments:?}: {told}{}", text(&output.stderr));
+    told
+}
+
+/// Text of a program's output.
+pub(crate) fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// A running program; killed with its handle.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// Lines read so far.
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn of(reader: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let sink = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                sink.0.lock().unwrap().push(line);
+            }
+        });
+        lines
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+}
+
+impl Running {
+    /// Starts the program.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(program()).args(arguments))
+    }
+
+    /// Starts `portolan run --config FILE`. The log goes to standard error, as JSON if the file says so.
+    pub(crate) fn daemon(file: &Path) -> Self {
+        Self::start(&["run", "--config", file.to_str().unwrap()])
+    }
+
+    /// Starts a command.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .env_remove("PORTOLAN_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until `condition` gives something; fails if the program ends before.
+    pub(crate) fn until<T>(&mut self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            if let Some(found) = condition(self) {
+                return found;
+            }
+            let told = || format!("{}\n{}", self.stdout(), self.stderr());
+            assert!(ended.is_none(), "ended with {ended:?} before: {what}\n{}", told());
+            assert!(begin.elapsed() < PATIENCE, "waited in vain for: {what}\n{}", told());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Where a listener was bound, from the log (which must be JSON); the last one if it was bound more than once.
+    pub(crate) fn bound(&mut self, listener: &str) -> SocketAddr {
+        self.until(&format!("listener {listener}"), |running| {
+            let lines = running.stderr.0.lock().unwrap().clone();
+            lines.iter().rev().find_map(|line| {
+                let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+                (entry["message"] == "bound" && entry["listener"] == listener)
+                    .then(|| entry["address"].as_str()?.parse().ok())?
+            })
+        })
+    }
+
+    /// Sends a signal by its short name, as in `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for the end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "does not end\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it by SIGTERM; panics unless its exit code is 0.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.ended();
+        assert!(status.success(), "{status}\n{}", self.stderr());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::node::{configuration, program};
+use crate::support::node::configuration;
+use crate::support::program::program;
 use crate::support::{block_on, http, until};
 
 /// A program that is ended with the test.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_table::{Health, Instance, InstanceState, ServiceSpec, Standing};
+use portolan_table::{Address, Health, Instance, InstanceState, Network, Provenance, ServiceSpec, Standing};
 
 use super::removal;
 use super::state::{List, PartState};
@@ -162,7 +162,7 @@ impl Index {
         spec: Arc<ServiceSpec>,
         mut instances: Vec<Arc<Instance>>,
     ) {
-        let keeps = keeps_verdicts(&before.spec, &spec);
+        let keeps = Keeps::between(&before.spec, &spec);
         for instance in &mut instances {
             if let Ok(at) = before.find(&instance.id) {
                 *instance = carry_over(&before.instances[at], Arc::clone(instance), keeps);
@@ -210,7 +210,7 @@ impl Index {
         self.interner.intern(&mut instance);
         match part.find(&instance.id) {
             Ok(at) => {
-                let keeps = keeps_verdicts(&part.spec, &part.spec);
+                let keeps = Keeps::between(&part.spec, &part.spec);
                 let instance = carry_over(&part.instances[at], instance, keeps);
                 if *part.instances[at] == *instance {
                     return;
@@ -346,17 +346,46 @@ impl Index {
     }
 }
 
-/// A definition that has dropped its checks says that old verdicts mean nothing any more.
-fn keeps_verdicts(before: &ServiceSpec, after: &ServiceSpec) -> bool {
-    after.checks_defined || !before.checks_defined
+/// What instances keep from one definition of their service to the next.
+#[derive(Debug, Clone, Copy)]
+struct Keeps {
+    /// A definition that has dropped its checks says that old verdicts mean nothing any more.
+    verdicts: bool,
+    /// Endpoints name ports by index.
+    places: bool,
 }
 
-/// What becomes of an instance that is told anew: with no verdict of its own it keeps the last one, if it has
-/// not been started again; told as it was, it stays the same allocation.
-fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps_verdicts: bool) -> Arc<Instance> {
+impl Keeps {
+    fn between(before: &ServiceSpec, after: &ServiceSpec) -> Self {
+        let verdicts = after.checks_defined || !before.checks_defined;
+        Self { verdicts, places: before.ports == after.ports }
+    }
+}
+
+/// What becomes of an instance that is told anew: with no verdict of its own it keeps the last one, and with a
+/// node whose name cannot be resolved now the place it had, if it has not been started again; told as it was, it
+/// stays the same allocation.
+fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps: Keeps) -> Arc<Instance> {
     let restarted = before.started_ms != 0 && after.started_ms != 0 && before.started_ms != after.started_ms;
-    if keeps_verdicts && !restarted && after.health == Health::Unknown && before.health != Health::Unknown {
+    if keeps.verdicts && !restarted && after.health == Health::Unknown && before.health != Health::Unknown {
         Arc::make_mut(&mut after).health = before.health;
     }
+    if keeps.places && !restarted && has_lost_its_place(before, &after) {
+        let after = Arc::make_mut(&mut after);
+        after.addresses.clone_from(&before.addresses);
+        after.endpoints.clone_from(&before.endpoints);
+    }
     if **before == *after { Arc::clone(before) } else { after }
+}
+
+/// True if the instance was reached at an address that its node's name gave, is told on the same node, and now
+/// has neither: a failing resolver is no word of the scheduler.
+fn has_lost_its_place(before: &Instance, after: &Instance) -> bool {
+    let resolved = |address: &Address| address.provenance == Provenance::NodeNameResolved;
+    let at_node = |address: &Address| address.network == Network::Host;
+    after.endpoints.is_empty()
+        && after.node.is_some()
+        && after.node == before.node
+        && before.addresses.iter().any(resolved)
+        && !after.addresses.iter().any(at_node)
 }

@@ -525,3 +525,27 @@ fn a_table_that_may_expire_is_saved_again_though_nothing_changes() {
     rig.pass(Duration::from_secs(30));
     assert_eq!(rig.catalog.unsaved().count(), 0, "a stale table is not made younger");
 }
+
+/// After a start the resolver's memory is empty while the saved table holds addresses.
+#[test]
+fn a_node_name_that_cannot_be_resolved_takes_no_place_away() {
+    let mut resolved = healthy("x", 1);
+    resolved.addresses[0].provenance = Provenance::NodeNameResolved;
+    let mut unresolved = resolved.clone();
+    unresolved.addresses.clear();
+    unresolved.endpoints.clear();
+    let mut rig = Rig::new(vec![source(0, "a")]);
+    rig.list(0, vec![(spec("/web", "web"), vec![resolved.clone()])]);
+    rig.list(0, vec![(spec("/web", "web"), vec![unresolved.clone()])]);
+    assert_eq!(rig.live("web"), ["10.0.0.1:8000"]);
+
+    let moved = Instance { node: Some("node-2".into()), ..unresolved.clone() };
+    rig.list(0, vec![(spec("/web", "web"), vec![moved])]);
+    assert!(rig.live("web").is_empty(), "another node is another place");
+
+    rig.list(0, vec![(spec("/web", "web"), vec![resolved])]);
+    let ports =
+        ServiceSpec { ports: vec![PortSpec { number: 81, ..PortSpec::default() }], ..spec("/web", "web") };
+    rig.list(0, vec![(ports, vec![unresolved])]);
+    assert!(rig.live("web").is_empty(), "which port leads where is not known any more");
+}

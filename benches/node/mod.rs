@@ -1,5 +1,6 @@
 //! The built program as a process of its own, in front of a simulated scheduler.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -52,19 +53,20 @@ impl Node {
             .spawn()
             .expect("portolan starts");
         let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let mut bound = |name: &str| {
-            let mut seen = String::new();
-            for line in log.by_ref().map_while(Result::ok) {
-                let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                if event["fields"]["message"] == "bound" && event["fields"]["listener"] == name {
-                    let address = event["fields"]["address"].as_str().unwrap_or_default();
-                    return address.parse().expect("an address in the log");
-                }
-                seen.push_str(&line);
+        let (mut bound, mut seen) = (HashMap::new(), String::new());
+        while bound.len() < 3 {
+            let Some(Ok(line)) = log.next() else { panic!("portolan has ended: {seen}") };
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if let ("bound", Some(name), Some(address)) = (
+                event["message"].as_str().unwrap_or_default(),
+                event["listener"].as_str(),
+                event["address"].as_str(),
+            ) {
+                bound.insert(name.to_owned(), address.parse().expect("an address in the log"));
             }
-            panic!("{name} is not bound: {seen}");
-        };
-        let (dns, web, admin) = (bound("dns"), bound("web"), bound("admin"));
+            seen.push_str(&line);
+        }
+        let (dns, web, admin) = (bound["dns"], bound["web"], bound["admin"]);
         // The pipe must not fill.
         std::thread::spawn(move || log.for_each(drop));
         let node = Self { child, dns, web, admin, _home: home };

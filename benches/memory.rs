@@ -5,7 +5,6 @@
 //! and reads what the kernel says. With `--churn SECONDS` the cluster changes 100 times a second for so long first.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
-#![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
 #[expect(dead_code, reason = "each bench uses a part of it")]
 mod node;

@@ -5,7 +5,6 @@
 //! it stops when the first answer that shows the change has been read. Probes follow each other without pause.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
-#![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
 #[expect(dead_code, reason = "each bench uses a part of it")]
 mod node;

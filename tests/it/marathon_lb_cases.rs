@@ -236,7 +236,9 @@ async fn rows(admin: SocketAddr) -> Rows {
     let mut rows = Rows::new();
     for endpoint in list(&endpoints["endpoints"]) {
         let (service, port) = (text(&endpoint["service"]), text(&endpoint["port"]));
-        let port = list(ports[service]).find(|row| row["name"] == port || row["index"].to_string() == port);
+        let index = port.parse::<u64>().ok();
+        let port = list(ports[service])
+            .find(|row| row["name"] == port || (index.is_some() && row["index"].as_u64() == index));
         let port = port.unwrap_or_else(|| panic!("a port that its service does not have: {endpoint}"));
         let row = Row {
             service: service.to_owned(),

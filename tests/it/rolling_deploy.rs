@@ -173,13 +173,7 @@ async fn watch(run: &Run, control: &Control) {
             })
             .map(place)
             .collect();
-        let mut places = run.places.lock().unwrap();
-        let left: Vec<SocketAddr> = places.living.difference(&now).copied().collect();
-        let seen = Instant::now();
-        places.gone.extend(left.into_iter().map(|place| (place, seen)));
-        places.gone.retain(|place, _| !now.contains(place));
-        places.living = now;
-        drop(places);
+        run.places.lock().unwrap().note(now);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -248,6 +242,16 @@ async fn queries(run: &Run, server: SocketAddr, first: usize) {
         }
         run.queries.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+impl Places {
+    /// Takes what lives now; what does no longer is gone from here on.
+    fn note(&mut self, now: BTreeSet<SocketAddr>) {
+        let seen = Instant::now();
+        self.gone.extend(self.living.difference(&now).map(|place| (*place, seen)));
+        self.gone.retain(|place, _| !now.contains(place));
+        self.living = now;
     }
 }
 

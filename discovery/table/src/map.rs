@@ -269,7 +269,7 @@ mod tests {
 
     fn hash(key: u32) -> u64 {
         // A third of the keys share their low 32 bits, so that deep branches are met.
-        if key % 3 == 0 { u64::from(key) << 32 } else { index_hash(&key.to_le_bytes()) }
+        if key.is_multiple_of(3) { u64::from(key) << 32 } else { index_hash(&key.to_le_bytes()) }
     }
 
     fn put(map: &mut ShardMap<(u32, u32)>, key: u32, value: u32) -> Option<(u32, u32)> {

@@ -200,7 +200,9 @@ fn what_cannot_be_loaded_changes_nothing() {
             told.contains(word).then_some(told)
         });
         assert!(told.len() > word.len(), "{told}");
-        assert!(node.stderr().contains("configuration refused"), "{}", node.stderr());
+        node.until("the refusal in the log", |node| {
+            node.stderr().contains("configuration refused").then_some(())
+        });
         let refused = (refused + 1) as f64;
         node.until("the count", |_| {
             (metric(admin, "portolan_config_reloads_total{result=\"refused\"}")? >= refused).then_some(())

@@ -108,6 +108,3 @@ impl Rcode {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

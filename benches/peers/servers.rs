@@ -55,7 +55,7 @@ fn services() -> String {
         let comma = if n == 1 { "" } else { "," };
         let _ = write!(
             text,
-            "{comma}\n{{\"name\": \"svc{n:05}\", \"ports\": [{{\"name\": \"http\", \"port\": 8080}}], \"endpoints\": [{}]}}",
+            "{comma}\n{{\"name\": \"svc{n:05}\", \"ports\": [{{\"name\": \"http\", \"number\": 8080}}], \"endpoints\": [{}]}}",
             endpoints.join(", ")
         );
     }
@@ -142,7 +142,7 @@ pub(crate) fn http(directory: &Path) -> Result<Vec<Server>, String> {
         directory,
         "haproxy-http.cfg",
         &format!(
-            "global\n    nbthread 1\n    maxconn 10000\ndefaults\n    mode http\n    option forwardfor\n    option http-keep-alive\n\
+            "global\n    nbthread 1\n    maxconn 4000\ndefaults\n    mode http\n    option forwardfor\n    option http-keep-alive\n\
          \x20   timeout client 60s\n    timeout server 60s\n    timeout connect 5s\n    http-reuse always\n\
          frontend web\n    bind 127.0.0.1:16301\n    default_backend web\nbackend web\n    balance roundrobin\n{}",
             list("    server s{n} ", "")
@@ -183,7 +183,7 @@ pub(crate) fn tcp(directory: &Path) -> Result<Vec<Server>, String> {
             directory,
             name,
             &format!(
-                "global\n    nbthread 1\n    maxconn 10000\ndefaults\n    mode tcp\n{option}    timeout client 60s\n    timeout server 60s\n\
+                "global\n    nbthread 1\n    maxconn 4000\ndefaults\n    mode tcp\n{option}    timeout client 60s\n    timeout server 60s\n\
              \x20   timeout connect 5s\nlisten relay\n    bind 127.0.0.1:{port}\n    balance roundrobin\n{servers}"
             ),
         )

@@ -18,11 +18,13 @@ pub(super) fn head(owner: u16, rtype: u16, ttl: u32, data_len: u16) -> [u8; FIXE
     [o0, o1, t0, t1, c0, c1, l0, l1, l2, l3, d0, d1]
 }
 
-/// Where a set of `len` items begins under this rotation.
+/// Where a set of `len` items begins under this rotation: the upper bits of the rotation times 2³² over the golden
+/// ratio, scaled to `len`. A client that asks for two types in turn sees every second rotation of each, for which a
+/// remainder would have half of the places; the products of every second number, or every third, are spread evenly.
 #[inline]
 pub(super) fn turn(rotation: u32, len: usize) -> usize {
-    // Sets of one item are the common case; the division is only paid by others.
-    if len < 2 { 0 } else { rotation as usize % len }
+    let spread = u64::from(rotation.wrapping_mul(0x9E37_79B1));
+    ((spread * len as u64) >> 32) as usize
 }
 
 /// How many of `wanted` records of `stride` octets fit.

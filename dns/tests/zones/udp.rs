@@ -1,6 +1,7 @@
 //! The UDP loop over real sockets.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use hickory_proto::op::Message;
 use portolan_dns::fast::{Peer, SlowPath, UdpPort, bind_udp, run};
 use portolan_dns::metrics::Metrics;
 use portolan_dns::wire::Query;
-use portolan_table::{Table, ViewKey};
+use portolan_table::{Protocol, Table, ViewKey};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, header, query, text, web};
+use crate::cluster::{Cluster, header, query, service, text, web};
 
 /// Takes names below `taken.example` and nothing else.
 #[derive(Default)]
@@ -192,4 +193,30 @@ fn changes_are_seen_by_the_next_query() {
     cluster.remove("web.shop.prod");
     let reply = ask(&client, &query("web.shop.prod.svc.cluster", "A", None));
     assert_eq!(header(&reply), "NXDOMAIN aa ra");
+}
+
+#[test]
+fn every_address_comes_first_equally_often_for_a_client_that_asks_for_two_types_in_turn() {
+    for len in 2..=4_usize {
+        let tasks: Vec<(String, [String; 2])> = (1..=len)
+            .map(|n| (format!("web.{n}"), [format!("10.0.0.{n}"), format!("2001:db8::{n}")]))
+            .collect();
+        let web = service("web").defined_by(0, &[]).port("http", Protocol::Tcp, 0);
+        let web = tasks.iter().fold(web, |web, (id, [v4, v6])| web.instance(id, &[v4, v6]));
+        let worker = Worker::start(&Cluster::with(vec![web.done()]), "127.0.0.1:0");
+        let client = client(&worker.address.to_string());
+        let questions =
+            [("web.svc.cluster", "A"), ("web.svc.cluster", "AAAA"), ("_http._tcp.web.svc.cluster", "SRV")];
+        // As a dual-stack client asks, then with the ports in between as well.
+        for kinds in [2, 3] {
+            let mut firsts = BTreeMap::new();
+            for (name, rtype) in questions[..kinds].iter().cycle().take(kinds * 60 * len) {
+                let reply = ask(&client, &query(name, rtype, Some(1232)));
+                assert_eq!(reply.answers.len(), len);
+                *firsts.entry((*rtype, reply.answers[0].data.to_string())).or_insert(0) += 1;
+            }
+            assert_eq!(firsts.len(), kinds * len, "each is first at times: {firsts:?}");
+            assert!(firsts.values().all(|count| (54..=66).contains(count)), "{len}: {firsts:?}");
+        }
+    }
 }

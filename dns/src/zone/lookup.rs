@@ -57,18 +57,37 @@ impl Zone {
         if labels == 0 {
             return Found::Apex;
         }
-        let prefix = Prefix::of(name, labels);
-        if prefix.len > 0
-            && let Some(Standing::Service(entry, part)) = self.standing(name, prefix.len, labels)
-            && let Some(found) = prefix.find(name, entry, part.of(entry))
-        {
-            return if matches!(found, Found::Inner) { self.beside(name, labels) } else { found };
+        if let Some(found) = self.inside(name, labels) {
+            return found;
         }
         match self.standing(name, 0, labels) {
             Some(Standing::Service(entry, part)) => Found::Service(entry, part),
             Some(Standing::Node(node)) => Found::Node(node),
             Some(Standing::Empty) => Found::Empty,
             None => Found::Missing,
+        }
+    }
+
+    /// What is found inside a service's entry.
+    #[inline]
+    fn inside(&self, name: &QueryName, labels: usize) -> Option<Found<'_>> {
+        let prefix = Prefix::of(name, labels);
+        if prefix.len == 0 {
+            return None;
+        }
+        let found = self.behind(&prefix, name, labels).or_else(|| {
+            // Or the protocol of a service whose own name begins with one (`_udp.web`).
+            let shorter = prefix.without_port(name, labels)?;
+            self.behind(&shorter, name, labels)
+        })?;
+        Some(if matches!(found, Found::Inner) { self.beside(name, labels) } else { found })
+    }
+
+    #[inline]
+    fn behind(&self, prefix: &Prefix, name: &QueryName, labels: usize) -> Option<Found<'_>> {
+        match self.standing(name, prefix.len, labels) {
+            Some(Standing::Service(entry, part)) => prefix.find(name, entry, part.of(entry)),
+            _ => None,
         }
     }
 
@@ -91,8 +110,8 @@ impl Zone {
 
 /// The labels in front of a service's name that its entry answers itself.
 struct Prefix {
-    /// `_http` and `_tcp`, or `_tcp` alone.
-    port: Option<usize>,
+    /// The first label names a port: `_http` in `_http._tcp`.
+    has_port: bool,
     protocol: Option<Protocol>,
     /// Place of the instance's label.
     instance: Option<usize>,
@@ -105,24 +124,31 @@ struct Prefix {
 impl Prefix {
     #[inline]
     fn of(name: &QueryName, labels: usize) -> Self {
-        let mut prefix = Self { port: None, protocol: None, instance: None, instances: false, len: 0 };
         let first = name.label(0);
-        if first.first() == Some(&b'_') {
-            prefix.protocol = protocol(first);
-            if prefix.protocol.is_some() {
-                prefix.len = 1;
-            } else if labels > 1 {
-                prefix.protocol = protocol(name.label(1));
-                if prefix.protocol.is_some() {
-                    prefix.port = Some(0);
-                    prefix.len = 2;
-                }
-            }
+        if first.first() != Some(&b'_') {
+            return Self::new(false, None, name, labels);
         }
-        if prefix.len + 1 < labels && name.label(prefix.len + 1) == b"inst" {
-            prefix.instance = Some(prefix.len);
+        // The second label first: `_tcp._udp` is a port named `tcp`.
+        match protocol(if labels > 1 { name.label(1) } else { b"" }) {
+            Some(second) => Self::new(true, Some(second), name, labels),
+            None => Self::new(false, protocol(first), name, labels),
+        }
+    }
+
+    /// `_tcp._udp` read the other way: the protocol alone, in front of what begins with `_udp`.
+    fn without_port(&self, name: &QueryName, labels: usize) -> Option<Self> {
+        let protocol = protocol(name.label(0)).filter(|_| self.has_port)?;
+        Some(Self::new(false, Some(protocol), name, labels))
+    }
+
+    #[inline]
+    fn new(has_port: bool, protocol: Option<Protocol>, name: &QueryName, labels: usize) -> Self {
+        let len = usize::from(has_port) + usize::from(protocol.is_some());
+        let mut prefix = Self { has_port, protocol, instance: None, instances: false, len };
+        if len + 1 < labels && name.label(len + 1) == b"inst" {
+            prefix.instance = Some(len);
             prefix.len += 2;
-        } else if prefix.len == 0 && first == b"inst" {
+        } else if len == 0 && name.label(0) == b"inst" {
             prefix.instances = true;
             prefix.len = 1;
         }
@@ -144,8 +170,10 @@ impl Prefix {
             return None;
         }
         let service_label = self.len;
-        let Some(port) = self.port else { return entry.speaks(protocol).then_some(Found::Inner) };
-        let run = entry.ports_of(&name.label(port)[1..], protocol)?;
+        if !self.has_port {
+            return entry.speaks(protocol).then_some(Found::Inner);
+        }
+        let run = entry.ports_of(&name.label(0)[1..], protocol)?;
         let (first, end) = (run.start, run.end);
         Some(match host {
             Some(host) => Found::InstancePorts { entry, part, first, end, host, service_label },

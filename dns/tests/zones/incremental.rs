@@ -7,7 +7,16 @@ use proptest::prelude::*;
 
 use crate::cluster::{Cluster, Task, config, query, service, text};
 
-const NAMES: [&str; 7] = ["a", "b.a", "c.b.a", "x.prod", "prod", "y.x.prod", "odd.zone"];
+const NAMES: [&str; 8] = ["a", "b.a", "c.b.a", "x.prod", "prod", "y.x.prod", "odd.zone", "_tcp.a"];
+const PORTS: [(&str, Protocol); 7] = [
+    ("http", Protocol::Tcp),
+    ("dns", Protocol::Udp),
+    ("tcp", Protocol::Tcp),
+    ("udp", Protocol::Tcp),
+    ("tcp", Protocol::Udp),
+    ("", Protocol::Tcp),
+    ("any", Protocol::Udp),
+];
 const ADDRESSES: [&[&str]; 6] =
     [&["10.0.0.1"], &["10.0.0.2"], &["10.0.0.3", "2001:db8::3"], &["2001:db8::4"], &["192.0.2.1"], &[]];
 const NODES: [&str; 5] = ["n-1", "N-1", "n.1", "edge-1", "edge.1"];
@@ -16,7 +25,7 @@ const IDS: [&str; 4] = ["t1", "t2", "t3", "t4"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    Put(usize, Vec<Member>, usize, bool),
+    Put(usize, Vec<Member>, Vec<usize>, bool),
     Remove(usize),
     Node(usize, usize),
 }
@@ -55,22 +64,26 @@ fn member() -> impl Strategy<Value = Member> {
         })
 }
 
+fn ports() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..PORTS.len(), 0..4)
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => (0..NAMES.len(), prop::collection::vec(member(), 0..4), 0..3usize, any::<bool>())
+        5 => (0..NAMES.len(), prop::collection::vec(member(), 0..4), ports(), any::<bool>())
             .prop_map(|(name, members, ports, second)| Step::Put(name, members, ports, second)),
         2 => (0..NAMES.len()).prop_map(Step::Remove),
         1 => (0..NODES.len(), 0..ADDRESSES.len()).prop_map(|(node, addresses)| Step::Node(node, addresses)),
     ]
 }
 
-fn make(name: usize, members: &[Member], ports: usize, second: bool) -> Service {
+fn make(name: usize, members: &[Member], ports: &[usize], second: bool) -> Service {
     let mut maker = service(NAMES[name]).defined_by(0, &[]);
     if second {
         maker = maker.defined_by(1, &[("team", "x")]);
     }
-    for port in 0..ports {
-        maker = maker.port(["http", "dns"][port], [Protocol::Tcp, Protocol::Udp][port], 80);
+    for port in ports {
+        maker = maker.port(PORTS[*port].0, PORTS[*port].1, 80);
     }
     for member in members {
         maker = maker.member(Task {
@@ -115,7 +128,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Put(name, members, ports, second) => {
-                    let service = make(name, &members, ports, second);
+                    let service = make(name, &members, &ports, second);
                     services.insert(name, service.clone());
                     changed.put(vec![service]);
                 }

@@ -2,7 +2,7 @@
 
 use portolan_table::Protocol;
 
-use crate::cluster::{Cluster, Task, label, query, service, web};
+use crate::cluster::{Cluster, SOA, Task, label, query, service, web};
 
 #[test]
 fn named_numbered_and_any_ports_have_records_with_additional_addresses() {
@@ -65,4 +65,40 @@ fn targets_are_not_compressed() {
     let reply = cluster.octets(&query("_http._tcp.web.shop.prod.svc.cluster", "SRV", None), 0).unwrap();
     let target = format!("\x0d{}\x04inst\x03web\x04shop\x04prod\x03svc\x07cluster\0", label("web.1"));
     assert!(reply.windows(target.len()).any(|window| window == target.as_bytes()));
+}
+
+#[test]
+fn ports_named_like_a_protocol_are_ports() {
+    let cluster = Cluster::with(vec![
+        service("web")
+            .defined_by(0, &[])
+            .port("tcp", Protocol::Tcp, 0)
+            .port("udp", Protocol::Tcp, 0)
+            .port("tcp", Protocol::Udp, 0)
+            .instance("a", &["10.0.0.1"])
+            .done(),
+    ]);
+    let instance = format!("{}.inst.web.svc.cluster", label("a"));
+    for (port, number) in [("_tcp._tcp", 8000), ("_udp._tcp", 8001), ("_tcp._udp", 8002)] {
+        for below in ["web.svc.cluster", "web.marathon.src.svc.cluster", &instance] {
+            let name = format!("{port}.{below}");
+            let answer = cluster.ask(&format!("{name} SRV"));
+            assert!(answer.contains(&format!("{name}. 5 SRV 0 1 {number} ")), "{name}: {answer}");
+        }
+    }
+    cluster.expect("_udp._udp.web.svc.cluster SRV", &["NXDOMAIN aa", SOA]);
+    cluster.expect("_tcp.web.svc.cluster SRV", &["NOERROR aa", SOA]);
+}
+
+#[test]
+fn a_service_named_like_a_protocol_has_names_of_its_own() {
+    let named = |name| service(name).defined_by(0, &[]).port("http", Protocol::Tcp, 0);
+    let cluster = Cluster::with(vec![
+        named("web").instance("a", &["10.0.0.1"]).done(),
+        named("_tcp.web").instance("b", &["10.0.0.2"]).done(),
+    ]);
+    cluster.expect_code("_tcp.web.svc.cluster A", "NOERROR aa");
+    cluster.expect("_tcp._tcp.web.svc.cluster SRV", &["NOERROR aa", SOA]);
+    let answer = cluster.ask("_http._tcp._tcp.web.svc.cluster SRV");
+    assert!(answer.contains(&label("b")), "{answer}");
 }

@@ -173,7 +173,8 @@ impl ServiceEntry {
         let start = self.ports.partition_point(|port| port.protocol < protocol);
         let len = self.ports[start..].partition_point(|port| port.protocol == protocol);
         let run = &self.ports[start..start + len];
-        if run.is_empty() {
+        // Ports without a name have an empty label, which is no name for them: `_._tcp` is none.
+        if run.is_empty() || label.is_empty() {
             return None;
         }
         if label == b"any" {

@@ -102,3 +102,19 @@ fn a_service_named_like_a_protocol_has_names_of_its_own() {
     let answer = cluster.ask("_http._tcp._tcp.web.svc.cluster SRV");
     assert!(answer.contains(&label("b")), "{answer}");
 }
+
+#[test]
+fn an_underscore_alone_names_no_port() {
+    let cluster = Cluster::with(vec![
+        service("web")
+            .defined_by(0, &[])
+            .port("", Protocol::Tcp, 0)
+            .port("http", Protocol::Tcp, 0)
+            .instance("a", &["10.0.0.1"])
+            .done(),
+    ]);
+    for below in ["web.svc.cluster", "web.vip.svc.cluster", &format!("{}.inst.web.svc.cluster", label("a"))] {
+        cluster.expect(&format!("_._tcp.{below} SRV"), &["NXDOMAIN aa", SOA]);
+        cluster.expect_code(&format!("_port0._tcp.{below} SRV"), "NOERROR aa");
+    }
+}

@@ -8,6 +8,8 @@
 mod compose;
 mod records;
 
+use core::net::IpAddr;
+
 use crate::wire::{Query, Rcode, Reply, rtype};
 use crate::zone::{Found, Zone, Zones};
 use compose::Composer;
@@ -93,10 +95,28 @@ fn reverse(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, out: 
     if name.labels() < 2 || name.label(name.labels() - 1) != b"arpa" {
         return Outcome::NotOurs;
     }
-    let served = crate::wire::address_of(name.octets()).and_then(|address| zones.reverse(address));
-    let Some((zone, names)) = served else { return Outcome::NotOurs };
+    let Some(address) = crate::wire::address_of(name.octets()) else { return Outcome::NotOurs };
+    let Some((zone, names)) = zones.reverse(address) else {
+        // A source that has not spoken yet may serve a private address, and nobody outside knows better.
+        if is_private(address) && zones.zones().iter().any(|zone| !zone.is_complete()) {
+            return Outcome::Reply(bare(query, Rcode::ServFail, terms, out));
+        }
+        return Outcome::NotOurs;
+    };
     let Some(reply) = begin(query, terms, out) else { return Outcome::Reply(unwritable()) };
     Outcome::Reply(Composer::new(reply, zones, zone, query, rotation).pointer(names))
+}
+
+/// True for the addresses that a scheduler gives out and the public reverse tree does not know: private ones
+/// (RFC 1918, RFC 4193), those of carrier-grade NAT, which clusters use as well (RFC 6598), loopback, link-local.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
+    }
 }
 
 #[inline]

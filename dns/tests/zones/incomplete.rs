@@ -1,5 +1,6 @@
 //! DESIGN §7: what a source that has not spoken might hold is SERVFAIL, never "no such name".
 
+use portolan_dns::wire::{name_to_text, reverse_name};
 use portolan_table::Protocol;
 
 use crate::cluster::{Cluster, SOA, config, service, web, zone};
@@ -37,4 +38,38 @@ fn a_service_without_endpoints_has_no_data_and_a_removed_one_no_name() {
     cluster.expect("_http._tcp.web.svc.cluster SRV", &["NOERROR aa", SOA]);
     cluster.remove("web");
     cluster.expect("web.svc.cluster A", &["NXDOMAIN aa", SOA]);
+}
+
+#[test]
+fn private_addresses_are_not_asked_for_elsewhere_until_every_required_source_has_data() {
+    let reverse = |address: &str| name_to_text(&reverse_name(address.parse().unwrap()));
+    let mut cluster = Cluster::with(vec![web()]);
+    let private = [
+        "10.9.9.9",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "169.254.0.1",
+        "fc00::1",
+        "fdff::1",
+        "::1",
+        "fe80::1",
+    ];
+    let public =
+        ["9.9.9.9", "172.32.0.1", "100.63.0.1", "100.128.0.1", "192.169.0.1", "2001:db8::9", "fec0::1"];
+    for complete in [false, true] {
+        cluster.sources(complete);
+        for address in private {
+            let expected = if complete { "not ours" } else { "SERVFAIL" };
+            cluster.expect(&format!("{} PTR", reverse(address)), &[expected]);
+        }
+        for address in public {
+            cluster.expect(&format!("{} PTR", reverse(address)), &["not ours"]);
+        }
+        cluster.expect_code(&format!("{} PTR", reverse("10.0.0.1")), "NOERROR aa");
+        cluster.expect("10.in-addr.arpa SOA", &["not ours"]);
+    }
 }

@@ -11,7 +11,7 @@ mod records;
 use core::net::IpAddr;
 
 use crate::wire::{Query, Rcode, Reply, rtype};
-use crate::zone::{Found, Zone, Zones};
+use crate::zone::{Found, PartKind, Zone, Zones};
 use compose::Composer;
 
 /// What the transport allows and the server offers.
@@ -58,8 +58,7 @@ pub fn answer(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, ou
         return reverse(zones, query, terms, rotation, out);
     };
     let found = zone.find(name);
-    if !zone.is_complete() && matches!(found, Found::Missing | Found::Empty) {
-        // A source that has not spoken yet may hold the name: unknown is not absent.
+    if !zone.is_complete() && is_open(&found, query.qtype()) {
         return Outcome::Reply(bare(query, Rcode::ServFail, terms, out));
     }
     let Some(reply) = begin(query, terms, out) else { return Outcome::Reply(unwritable()) };
@@ -79,6 +78,25 @@ pub fn answer(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, ou
         Found::Instance(entry, host) => composer.instance(entry, host),
         Found::Node(node) => composer.node(node),
     })
+}
+
+/// True if a source that has not spoken yet may have records where the others have none: unknown is not absent.
+/// A set that is not empty may grow; it is answered as it is, and so is what one source says of a service.
+fn is_open(found: &Found<'_>, qtype: u16) -> bool {
+    let of_all = |kind| matches!(kind, PartKind::Whole | PartKind::Zone(_));
+    match found {
+        Found::Missing | Found::Empty => true,
+        Found::Service(entry, part) if matches!(qtype, rtype::A | rtype::AAAA) => {
+            // With addresses of one family the other one is a matter of the network, not of who has not spoken.
+            let empty = part.group(entry).is_some_and(|group| group.v4.is_empty() && group.v6.is_empty());
+            empty && of_all(part.of(entry).kind)
+        }
+        Found::Ports { entry, part, first, end, .. } if qtype == rtype::SRV => {
+            of_all(part.kind)
+                && entry.group(part).is_some_and(|group| group.targets_of(*first..*end).is_empty())
+        }
+        _ => false,
+    }
 }
 
 /// A reply without records: REFUSED and SERVFAIL of the server, verdicts on the query itself.

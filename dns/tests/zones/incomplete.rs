@@ -1,9 +1,9 @@
 //! DESIGN §7: what a source that has not spoken might hold is SERVFAIL, never "no such name".
 
 use portolan_dns::wire::{name_to_text, reverse_name};
-use portolan_table::Protocol;
+use portolan_table::{Admission, Outside, Protocol};
 
-use crate::cluster::{Cluster, SOA, config, service, web, zone};
+use crate::cluster::{Cluster, SOA, Task, config, service, web, zone};
 
 #[test]
 fn unknown_names_are_servfail_until_every_required_source_has_data() {
@@ -71,5 +71,59 @@ fn private_addresses_are_not_asked_for_elsewhere_until_every_required_source_has
         }
         cluster.expect_code(&format!("{} PTR", reverse("10.0.0.1")), "NOERROR aa");
         cluster.expect("10.in-addr.arpa SOA", &["not ours"]);
+    }
+}
+
+#[test]
+fn a_service_without_endpoints_may_have_some_of_a_source_that_has_not_spoken() {
+    let down = Task {
+        id: "a",
+        addresses: &["10.0.0.1"],
+        zone: Some("rack-1"),
+        admission: Admission::Out(Outside::Unhealthy),
+        ..Task::default()
+    };
+    let maker = |name| service(name).defined_by(0, &[]).port("http", Protocol::Tcp, 80);
+    let mut cluster = Cluster::with(vec![
+        maker("idle").done(),
+        maker("down").member(down).done(),
+        maker("web").port("admin", Protocol::Udp, 81).instance("b", &["10.0.0.2"]).done(),
+    ]);
+    let no_data: &[&str] = &["NOERROR aa", SOA];
+    for complete in [false, true] {
+        cluster.sources(complete);
+        let open: &[&str] = if complete { no_data } else { &["SERVFAIL"] };
+        for name in ["idle", "down"] {
+            for kind in ["A", "AAAA"] {
+                cluster.expect(&format!("{name}.svc.cluster {kind}"), open);
+                cluster.expect(&format!("{name}.marathon.src.svc.cluster {kind}"), no_data);
+            }
+            cluster.expect(&format!("_http._tcp.{name}.svc.cluster SRV"), open);
+            cluster.expect(&format!("_http._tcp.{name}.marathon.src.svc.cluster SRV"), no_data);
+            cluster.expect(&format!("{name}.svc.cluster MX"), no_data);
+            cluster.expect_code(&format!("{name}.svc.cluster TXT"), "NOERROR aa");
+            cluster.expect_code(&format!("{name}.vip.svc.cluster A"), "NOERROR aa");
+            cluster.expect_code(&format!("_http._tcp.{name}.vip.svc.cluster SRV"), "NOERROR aa");
+        }
+        cluster.expect("web.svc.cluster AAAA", no_data);
+        cluster.expect_code("web.svc.cluster A", "NOERROR aa");
+    }
+}
+
+#[test]
+fn a_fault_domain_or_port_without_endpoints_may_get_some_of_a_source_that_has_not_spoken() {
+    let placeless = Task { id: "a", zone: Some("rack-1"), ..Task::default() };
+    let maker = service("web").defined_by(0, &[]).port("http", Protocol::Tcp, 80);
+    let mut web = maker.member(placeless).instance("b", &["10.0.0.2"]).port("new", Protocol::Tcp, 81).done();
+    // The second port is of a definition that no running instance has yet.
+    web.ports[1].endpoints = Box::default();
+    let mut cluster = Cluster::with(vec![web]);
+    for complete in [false, true] {
+        cluster.sources(complete);
+        let open: &[&str] = if complete { &["NOERROR aa", SOA] } else { &["SERVFAIL"] };
+        cluster.expect("web.rack-1.zone.svc.cluster A", open);
+        cluster.expect("_new._tcp.web.svc.cluster SRV", open);
+        cluster.expect_code("_any._tcp.web.svc.cluster SRV", "NOERROR aa");
+        cluster.expect("_new._tcp.web.marathon.src.svc.cluster SRV", &["NOERROR aa", SOA]);
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Exchange {
     pub(super) code: u8,
     /// Packets that came to the socket and were no answer.
     pub(super) foreign: u32,
-    /// The answer had the name in another case than the query.
+    /// The answer, heard over TCP, had the name in another case than the query.
     pub(super) lost_case: bool,
 }
 
@@ -30,12 +30,15 @@ pub(super) struct Exchange {
 /// caller drops the future, which closes the sockets.
 pub(super) async fn ask(resolver: SocketAddr, outgoing: &Outgoing) -> io::Result<Exchange> {
     let mut foreign = 0;
-    let lost_case = match ask_udp(resolver, outgoing, &mut foreign).await? {
+    let other_case = match ask_udp(resolver, outgoing, &mut foreign).await? {
         Heard::Answer { packet, code } => return Ok(Exchange { packet, code, foreign, lost_case: false }),
         Heard::Cut | Heard::Flooded => false,
         Heard::OtherCase => true,
     };
-    let (packet, code) = ask_tcp(resolver, outgoing).await?;
+    let (packet, code, lost_case) = ask_tcp(resolver, outgoing).await?;
+    // Where TCP keeps the case the packet was not the resolver's, or came through something that only meddles
+    // with UDP; either way the random case is worth keeping up.
+    foreign += u32::from(other_case && !lost_case);
     Ok(Exchange { packet, code, foreign, lost_case })
 }
 
@@ -75,7 +78,8 @@ async fn ask_udp(resolver: SocketAddr, outgoing: &Outgoing, foreign: &mut u32) -
     }
 }
 
-async fn ask_tcp(resolver: SocketAddr, outgoing: &Outgoing) -> io::Result<(Vec<u8>, u8)> {
+/// The answer, its response code, and whether it has lost the case of the name.
+async fn ask_tcp(resolver: SocketAddr, outgoing: &Outgoing) -> io::Result<(Vec<u8>, u8, bool)> {
     let mut stream = TcpStream::connect(resolver).await?;
     stream.set_nodelay(true)?;
     let len = outgoing.wire().len() as u16;
@@ -85,9 +89,12 @@ async fn ask_tcp(resolver: SocketAddr, outgoing: &Outgoing) -> io::Result<(Vec<u
     let mut packet = vec![0; len.into()];
     stream.read_exact(&mut packet).await?;
     match outgoing.judge(&packet) {
-        Verdict::Answer { code, .. } => Ok((packet, code)),
+        Verdict::Answer { code, .. } => Ok((packet, code, false)),
         // A handshake stands behind this packet, so only a resolver that doesn't keep the case sends it.
-        Verdict::OtherCase => Ok((packet.clone(), packet[3] & 0x0f)),
+        Verdict::OtherCase => {
+            let code = packet[3] & 0x0f;
+            Ok((packet, code, true))
+        }
         Verdict::Foreign => Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer to the question")),
     }
 }

@@ -347,6 +347,28 @@ async fn a_resolver_that_changes_the_case_is_believed_over_tcp_and_remembered() 
 }
 
 #[tokio::test]
+async fn rfc5452_9_2_one_packet_in_another_case_does_not_make_the_next_query_guessable() {
+    let fake = Fake::new(|got: &Got| {
+        let mut answered = got.message.clone();
+        if !got.tcp {
+            answered.queries[0].name = answered.queries[0].name.to_lowercase();
+        }
+        vec![(Duration::ZERO, with_addresses(&answered, 1, 60))]
+    })
+    .await;
+    let forwarder = forwarder(&config(&[&fake]));
+    for round in 0..4 {
+        let name = format!("a-long-enough-name-{round}.example.");
+        assert_eq!(addresses(&forwarder, &name).await, ["192.0.2.1"]);
+    }
+    let got = fake.got();
+    assert_eq!(got.iter().map(|got| got.tcp).collect::<Vec<_>>(), [false, true].repeat(4));
+    let random = |got: &Got| got.message.queries[0].name.to_ascii().bytes().any(|b| b.is_ascii_uppercase());
+    assert!(got.iter().all(random), "each query keeps its random case");
+    assert_eq!(forwarder.metrics.foreign.get(), 4);
+}
+
+#[tokio::test]
 async fn rfc6891_7_a_resolver_without_edns_is_asked_without() {
     let fake = Fake::new(|got: &Got| match got.message.edns {
         Some(_) => with_code(ResponseCode::FormErr)(got),

@@ -5,6 +5,8 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hickory_proto::op::{Message, Metadata, ResponseCode};
+use hickory_proto::rr::RecordType;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -84,7 +86,7 @@ struct Race<'a> {
 /// How a try ended.
 enum Ended {
     Answer(Stored, Option<Duration>),
-    /// A response code that is no answer.
+    /// A response code that is no answer, or a referral.
     Error,
     /// Not a DNS message, though its head looked like one.
     Garbage,
@@ -233,10 +235,23 @@ impl Forwarder {
 
 fn taken(exchange: Exchange) -> Ended {
     match Stored::new(exchange.packet, now()) {
+        Some((_, message)) if is_referral(&message) => Ended::Error,
         Some((stored, message)) => {
             let lifetime = cache::lifetime(&message);
             Ended::Answer(stored, lifetime)
         }
         None => Ended::Garbage,
     }
+}
+
+/// True for "ask elsewhere", from a server that does not recurse: nothing is said of the name itself, and passed on
+/// it would read as "no data" (RFC 2308 §2.2). Nothing found comes with an SOA, or at least from one that recurses or
+/// is the authority.
+fn is_referral(message: &Message) -> bool {
+    let Metadata { response_code, authoritative, recursion_available, .. } = message.metadata;
+    let has = |kind| message.authorities.iter().any(|record| record.record_type() == kind);
+    response_code == ResponseCode::NoError
+        && message.answers.is_empty()
+        && !has(RecordType::SOA)
+        && (!recursion_available || has(RecordType::NS) && !authoritative)
 }

@@ -1,6 +1,7 @@
 //! The forwarder against scripted resolvers on loopback.
 
 mod fake;
+mod resolvers;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::SOA;

@@ -22,7 +22,7 @@ pub struct Config {
     pub allow_forward: Vec<Network>,
     /// Total time for one forwarded query, all resolvers tried together.
     pub forward_timeout: Duration,
-    /// Forwarded queries in flight at once; more are answered SERVFAIL.
+    /// Forwarded queries in flight at once, a quarter of them at most for one client; more are answered SERVFAIL.
     pub forward_in_flight_max: usize,
     /// Answers kept by the forwarder.
     pub forward_cache_entries: usize,

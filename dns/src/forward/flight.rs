@@ -67,10 +67,6 @@ impl Flights {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
     /// Ours is a query that carries one of our tokens (it came through another Portolan), or is spelled as we
     /// spelled it (it came through a forwarder that keeps the case, as nearly all do).
     fn is_loop(&self, key: &Key, question: &Question) -> bool {

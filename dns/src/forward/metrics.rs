@@ -16,7 +16,7 @@ pub const METRICS: &[(&str, &str, &[&str])] = &[
     ),
     ("portolan_dns_forward_resolver_resting", "1 while a resolver that failed is asked last", &["resolver"]),
     ("portolan_dns_forward_foreign_total", "Packets from resolvers that answered no question of ours", &[]),
-    ("portolan_dns_forward_in_flight", "Forwarded queries that wait for an answer", &[]),
+    ("portolan_dns_forward_in_flight", "Forwarded queries that wait for a resolver", &[]),
     ("portolan_dns_forward_cache_entries", "Answers held by the forwarder", &[]),
     (
         "portolan_dns_forward_seconds",
@@ -38,7 +38,7 @@ pub(super) enum Outcome {
     Refused,
     /// No resolver gave an answer in time.
     Failed,
-    /// Too many were in flight.
+    /// Too many were in flight, in all or of this client.
     Overload,
     /// It was our own query.
     Loop,

@@ -1,10 +1,10 @@
 //! The forwarder: names outside our zones, for the clients that may, from the configured resolvers.
 //!
 //! ```text
-//!  client's query ─► allowed? ─► a seat free? ─► cache ─► flights ──► race ──► resolver A ┐ UDP, then TCP
-//!                    REFUSED     SERVFAIL        hit ▲    shared,     │  └───► resolver B ┘ (exchange.rs)
-//!                                                    │    loop?       │ order and patience by health.rs
-//!                                                    └──── landed ◄───┘ all within `forward_timeout`
+//!  client's query ─► allowed? ─► flights ─► cache ─► a seat free? ──► race ──► resolver A ┐ UDP, then TCP
+//!                    REFUSED     shared,    hit ▲    SERVFAIL         │  └───► resolver B ┘ (exchange.rs)
+//!                                loop?          │                     │ order and patience by health.rs
+//!                                               └────────── landed ◄──┘ all within `forward_timeout`
 //! ```
 //!
 //! A plain forwarder: it asks resolvers that recurse, and does no recursion itself. One is shared by all
@@ -25,12 +25,12 @@ mod health;
 mod metrics;
 mod question;
 mod race;
+mod seats;
 #[cfg(test)]
 mod tests;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -48,8 +48,9 @@ use health::{Judgement, Resolver};
 pub use metrics::METRICS;
 use metrics::{Metrics, Outcome};
 pub use question::Question;
-use question::TRAIL_OPTION;
+use question::{Key, TRAIL_OPTION};
 use race::{Asked, Departure};
+use seats::{Seat, Seats};
 
 /// The EDNS option by which loops are known, for the one who reads the client's query.
 pub const LOOP_OPTION: u16 = TRAIL_OPTION;
@@ -71,7 +72,6 @@ pub enum Forwarded {
 pub struct Forwarder {
     access: Arc<ArcSwap<Access>>,
     state: Mutex<State>,
-    seats: AtomicUsize,
     tasks: TaskTracker,
     metrics: Metrics,
 }
@@ -87,6 +87,7 @@ struct State {
     in_flight_max: usize,
     cache: Cache,
     flights: Flights,
+    seats: Seats,
 }
 
 impl Forwarder {
@@ -98,7 +99,6 @@ impl Forwarder {
         let forwarder = Self {
             access: Arc::default(),
             state: Mutex::default(),
-            seats: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             metrics: Metrics::new(registry)?,
         };
@@ -163,13 +163,13 @@ impl Forwarder {
         if !self.may_ask(question, client) {
             return (Forwarded::Refused, Outcome::Refused);
         }
-        let Some(_seat) = self.take_seat() else { return (Forwarded::Failed, Outcome::Overload) };
-        let (mut landing, outcome) = match self.look(question, started) {
+        let (mut landing, outcome, _seat) = match self.look(question, client, started) {
             Looked::Known(Known::Answer(stored)) => return answer(question, &stored, Outcome::Cached),
             Looked::Known(Known::Failure) => return (Forwarded::Failed, Outcome::Cached),
             Looked::Loop => return (Forwarded::Failed, Outcome::Loop),
             Looked::Full => return (Forwarded::Failed, Outcome::Overload),
-            Looked::Wait(landing, outcome) => (landing, outcome),
+            Looked::Wait(landing, seat) => (landing, Outcome::Shared, Some(seat)),
+            Looked::Asked(landing) => (landing, Outcome::Answered, None),
         };
         let landed = landing.wait_for(Option::is_some).await.map(|landed| (*landed).clone());
         match landed {
@@ -182,40 +182,52 @@ impl Forwarder {
         !question.is_meta() && self.access.load().allows(client)
     }
 
-    fn take_seat(&self) -> Option<Seat<'_>> {
-        let taken = self.seats.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(self);
-        self.metrics.in_flight.set(taken as i64 + 1);
-        (taken < self.lock().in_flight_max).then_some(seat)
-    }
-
-    /// Cache, flights, departure: in one step, so that two clients never ask the same at once.
-    fn look(self: &Arc<Self>, question: &Question, now: Instant) -> Looked {
+    /// Flights, cache, seat, departure: in one step, so that two clients never ask the same at once. What is known
+    /// costs no seat: it is told however many wait.
+    fn look(self: &Arc<Self>, question: &Question, client: IpAddr, now: Instant) -> Looked {
         let key = question.key();
         let mut state = self.lock();
-        match state.flights.board(&key, question) {
+        let shared = match state.flights.board(&key, question) {
             Boarding::Loop => return Looked::Loop,
-            Boarding::Shared(landing) => return Looked::Wait(landing, Outcome::Shared),
-            Boarding::Ask => {}
-        }
-        if let Some(known) = state.cache.find(&key, now) {
+            Boarding::Shared(landing) => Some(landing),
+            Boarding::Ask => None,
+        };
+        if shared.is_none()
+            && let Some(known) = state.cache.find(&key, now)
+        {
             return Looked::Known(known);
         }
-        // Questions whose clients went away are in flight, too.
-        if state.flights.len() >= state.in_flight_max {
+        let Some(random) = random() else { return Looked::Full };
+        let max = state.in_flight_max;
+        if !state.seats.take(client, max) {
             return Looked::Full;
         }
-        let Some(random) = random() else { return Looked::Full };
+        self.metrics.in_flight.set(state.seats.taken() as i64);
+        let seat = Seat { forwarder: Arc::clone(self), client };
+        match shared {
+            Some(landing) => Looked::Wait(landing, seat),
+            None => Looked::Asked(self.depart(state, key, question, seat, random)),
+        }
+    }
+
+    fn depart(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        key: Key,
+        question: &Question,
+        seat: Seat,
+        random: u128,
+    ) -> Landing {
         let spelling = question.spelling(random);
         let token = (random >> 64) as u64 ^ random as u64;
         let (sender, landing) = watch::channel(None);
         state.flights.depart(key.clone(), landing.clone(), token, spelling.clone());
-        let departure = Departure { forwarder: Arc::clone(self), key, sender };
+        let departure = Departure { forwarder: Arc::clone(self), key, sender, _seat: seat };
         let asked = Arc::new(Asked { question: question.clone(), spelling, token });
         let timeout = state.timeout;
         drop(state);
         self.tasks.spawn(departure.fly(asked, timeout));
-        Looked::Wait(landing, Outcome::Answered)
+        landing
     }
 
     fn choose_resolvers(&self, state: &mut State) {
@@ -291,17 +303,9 @@ enum Looked {
     Known(Known),
     Loop,
     Full,
-    Wait(Landing, Outcome),
-}
-
-/// One of the `forward_in_flight_max` places for clients that wait.
-struct Seat<'a>(&'a Forwarder);
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let before = self.0.seats.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.in_flight.set(before as i64 - 1);
-    }
+    /// Another client asked before.
+    Wait(Landing, Seat),
+    Asked(Landing),
 }
 
 /// True if a packet to `resolver` would come to a socket of our own.

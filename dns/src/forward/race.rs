@@ -15,6 +15,7 @@ use super::exchange::{self, Exchange};
 use super::flight::Landed;
 use super::health::{self, Judgement, Resolver};
 use super::question::{Key, Outgoing, Question};
+use super::seats::Seat;
 use super::{Forwarder, now, random};
 
 /// Queries sent for one question: each resolver twice, within these bounds.
@@ -38,6 +39,7 @@ pub(super) struct Departure {
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) key: Key,
     pub(super) sender: watch::Sender<Option<Landed>>,
+    pub(super) _seat: Seat,
 }
 
 impl Departure {

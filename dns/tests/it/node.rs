@@ -42,7 +42,8 @@ pub(crate) fn config() -> Config {
         forward: Vec::new(),
         allow_forward: vec![Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 }],
         forward_timeout: MS * 2000,
-        forward_in_flight_max: 100,
+        // One client may have a quarter of it.
+        forward_in_flight_max: 400,
         forward_cache_entries: 100,
         udp_size_max: 1232,
         tcp_connections_max: 100,

@@ -124,7 +124,8 @@ pub(super) fn config(resolvers: &[&Fake]) -> Config {
         forward: resolvers.iter().map(|fake| fake.address).collect(),
         allow_forward: vec![loopback],
         forward_timeout: MS * 2000,
-        forward_in_flight_max: 100,
+        // One client may have a quarter of it.
+        forward_in_flight_max: 400,
         forward_cache_entries: 100,
         ..plain_config()
     }
@@ -159,7 +160,11 @@ pub(super) fn question(name: &str) -> Question {
 }
 
 pub(super) async fn addresses(forwarder: &Arc<Forwarder>, name: &str) -> Vec<String> {
-    match forwarder.resolve(&question(name), CLIENT).await {
+    addresses_for(forwarder, name, CLIENT).await
+}
+
+pub(super) async fn addresses_for(forwarder: &Arc<Forwarder>, name: &str, client: IpAddr) -> Vec<String> {
+    match forwarder.resolve(&question(name), client).await {
         Forwarded::Answer(message) => message.answers.iter().map(|record| record.data.to_string()).collect(),
         other => vec![format!("{other:?}")],
     }

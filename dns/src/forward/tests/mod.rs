@@ -1,6 +1,7 @@
 //! The forwarder against scripted resolvers on loopback.
 
 mod fake;
+mod limits;
 mod resolvers;
 
 use hickory_proto::op::ResponseCode;
@@ -272,24 +273,6 @@ async fn who_asked_first_may_leave_the_others_are_answered() {
     let (left, answered) = tokio::join!(leaving, addresses(&forwarder, "same.example."));
     assert!(left.is_err());
     assert_eq!(answered, ["192.0.2.1"]);
-}
-
-#[tokio::test]
-async fn over_the_bound_it_is_servfail_and_afterwards_well_again() {
-    let fake = Fake::new(|got: &Got| vec![(MS * 200, with_addresses(&got.message, 1, 60))]).await;
-    let mut config = config(&[&fake]);
-    config.forward_in_flight_max = 4;
-    let forwarder = forwarder(&config);
-    let mut clients = JoinSet::new();
-    for index in 0..10 {
-        let forwarder = Arc::clone(&forwarder);
-        clients.spawn(async move { addresses(&forwarder, &format!("n{index}.example.")).await });
-    }
-    let outcomes = clients.join_all().await;
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == ["192.0.2.1"]).count(), 4);
-    assert_eq!(queries(&forwarder, Outcome::Overload), 6);
-    assert_eq!(addresses(&forwarder, "later.example.").await, ["192.0.2.1"]);
-    assert_eq!(forwarder.metrics.in_flight.get(), 0);
 }
 
 #[tokio::test]

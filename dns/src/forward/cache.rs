@@ -111,9 +111,14 @@ impl Cache {
     pub(super) fn resize(&mut self, entries: usize) {
         let half = entries.div_ceil(2);
         if half < self.half {
-            (self.young, self.old) = Default::default();
+            self.clear();
         }
         self.half = half;
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        (self.young, self.old) = Default::default();
     }
 
     /// What is known about `key` and not expired.

@@ -61,10 +61,18 @@ impl Flights {
         self.by_key.insert(key, Flight { landing, token, spelling });
     }
 
-    pub(super) fn land(&mut self, key: &Key) {
-        if let Some(flight) = self.by_key.remove(key) {
-            self.tokens.remove(&flight.token);
+    /// The flight with this token is over.
+    pub(super) fn land(&mut self, key: &Key, token: u64) {
+        self.tokens.remove(&token);
+        if self.by_key.get(key).is_some_and(|flight| flight.token == token) {
+            self.by_key.remove(key);
         }
+    }
+
+    /// Lets nobody join the flights under way any more. They land for those who wait, and their tokens are known
+    /// until then.
+    pub(super) fn leave_behind(&mut self) {
+        self.by_key.clear();
     }
 
     /// Ours is a query that carries one of our tokens (it came through another Portolan), or is spelled as we

@@ -85,6 +85,8 @@ struct State {
     resolvers: Vec<Resolver>,
     timeout: Duration,
     in_flight_max: usize,
+    /// Counts the sets of resolvers: what was asked of one set is not kept for the next.
+    epoch: u64,
     cache: Cache,
     flights: Flights,
     seats: Seats,
@@ -107,7 +109,8 @@ impl Forwarder {
         Ok(Arc::new(forwarder))
     }
 
-    /// Takes over resolvers, networks and limits. What is known of resolvers that stay is kept.
+    /// Takes over resolvers, networks and limits. What is known of resolvers that stay is kept; their answers only
+    /// if all stay, since others may see other names.
     pub fn reconfigure(&self, config: &Config) {
         let mut state = self.lock();
         state.timeout = config.forward_timeout;
@@ -222,7 +225,8 @@ impl Forwarder {
         let token = (random >> 64) as u64 ^ random as u64;
         let (sender, landing) = watch::channel(None);
         state.flights.depart(key.clone(), landing.clone(), token, spelling.clone());
-        let departure = Departure { forwarder: Arc::clone(self), key, sender, _seat: seat };
+        let epoch = state.epoch;
+        let departure = Departure { forwarder: Arc::clone(self), key, token, epoch, sender, _seat: seat };
         let asked = Arc::new(Asked { question: question.clone(), spelling, token });
         let timeout = state.timeout;
         drop(state);
@@ -238,6 +242,13 @@ impl Forwarder {
             tracing::warn!(resolvers = ?dropped.collect::<Vec<_>>(), "not forwarding to our own addresses");
         }
         let mut known = core::mem::take(&mut state.resolvers);
+        let stays = |resolver: &Resolver| usable.contains(&resolver.address);
+        if known.len() != usable.len() || !known.iter().all(stays) {
+            state.epoch += 1;
+            state.cache.clear();
+            state.flights.leave_behind();
+            self.metrics.cache_entries.set(0);
+        }
         for address in usable {
             let place = known.iter().position(|resolver| resolver.address == address);
             let resolver = place.map_or_else(|| Resolver::new(address), |place| known.swap_remove(place));

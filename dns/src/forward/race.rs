@@ -38,6 +38,9 @@ pub(super) struct Asked {
 pub(super) struct Departure {
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) key: Key,
+    pub(super) token: u64,
+    /// The state's when it departed.
+    pub(super) epoch: u64,
     pub(super) sender: watch::Sender<Option<Landed>>,
     pub(super) _seat: Seat,
 }
@@ -50,28 +53,35 @@ impl Departure {
             Race { forwarder, asked, tries: JoinSet::new(), open: Vec::new(), given_up: Vec::new() };
         let answered = tokio::time::timeout(timeout, race.run()).await.ok().flatten();
         race.judge_open(answered.is_some());
-        let landed = {
-            let mut state = forwarder.lock();
-            match answered {
-                Some((stored, lifetime)) => {
-                    let stored = Arc::new(stored);
+        self.sender.send_replace(Some(self.land(answered)));
+    }
+
+    /// Keeps the outcome, unless it is of resolvers that are not asked any more.
+    fn land(&self, answered: Option<(Stored, Option<Duration>)>) -> Landed {
+        let mut state = self.forwarder.lock();
+        let current = state.epoch == self.epoch;
+        match answered {
+            Some((stored, lifetime)) => {
+                let stored = Arc::new(stored);
+                if current {
                     state.cache.keep(self.key.clone(), Arc::clone(&stored), lifetime);
-                    Landed::Answer(stored)
                 }
-                None => {
-                    state.cache.keep_failure(self.key.clone(), now());
-                    Landed::Failed
-                }
+                Landed::Answer(stored)
             }
-        };
-        self.sender.send_replace(Some(landed));
+            None => {
+                if current {
+                    state.cache.keep_failure(self.key.clone(), now());
+                }
+                Landed::Failed
+            }
+        }
     }
 }
 
 impl Drop for Departure {
     fn drop(&mut self) {
         let mut state = self.forwarder.lock();
-        state.flights.land(&self.key);
+        state.flights.land(&self.key, self.token);
         self.forwarder.metrics.cache_entries.set(state.cache.len() as i64);
     }
 }

@@ -56,3 +56,65 @@ async fn rfc2308_2_2_no_data_is_an_answer() {
         assert!(second.got().is_empty());
     }
 }
+
+/// Answers with this address, after a while.
+fn answers(last: u8, pause: Duration) -> impl Fn(&Got) -> Script + Send + Sync {
+    move |got| {
+        let mut reply = reply(&got.message, ResponseCode::NoError);
+        let address = RData::A(Ipv4Addr::new(192, 0, 2, last).into());
+        reply.add_answer(Record::from_rdata(got.message.queries[0].name.clone(), 60, address));
+        vec![(pause, reply.to_vec().unwrap())]
+    }
+}
+
+#[tokio::test]
+async fn what_the_old_resolvers_said_goes_with_them() {
+    let (old, new) = (Fake::new(answers(1, MS)).await, Fake::new(answers(2, MS)).await);
+    let forwarder = forwarder(&config(&[&old]));
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.1"]);
+    forwarder.reconfigure(&config(&[&old]));
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.1"]);
+    assert_eq!(old.got().len(), 1, "with the same resolvers the answer is kept");
+    for resolvers in [vec![&new], vec![&new, &old], vec![&new]] {
+        forwarder.reconfigure(&config(&resolvers));
+        assert_eq!(forwarder.metrics.cache_entries.get(), 0);
+        assert_eq!(addresses(&forwarder, "a.example.").await.len(), 1);
+    }
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.2"]);
+}
+
+#[tokio::test]
+async fn the_order_of_the_resolvers_is_no_change_of_them() {
+    let (one, other) = (Fake::new(good).await, Fake::new(good).await);
+    let forwarder = forwarder(&config(&[&one, &other]));
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.1"]);
+    forwarder.reconfigure(&config(&[&other, &one]));
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.1"]);
+    assert_eq!(one.got().len() + other.got().len(), 1);
+}
+
+#[tokio::test]
+async fn a_question_that_is_with_the_old_resolvers_is_asked_anew_and_not_kept() {
+    let (old, new) = (Fake::new(answers(1, MS * 100)).await, Fake::new(answers(2, MS * 250)).await);
+    let forwarder = forwarder(&config(&[&old]));
+    let before = async { addresses(&forwarder, "a.example.").await };
+    let after = async {
+        while old.got().is_empty() {
+            tokio::time::sleep(MS).await;
+        }
+        forwarder.reconfigure(&config(&[&new]));
+        // The old one's answer comes while the new one is asked; the second of these shares the first one's query.
+        tokio::join!(addresses(&forwarder, "a.example."), async {
+            tokio::time::sleep(MS * 150).await;
+            addresses(&forwarder, "a.example.").await
+        })
+    };
+    let (before, (after, later)) = tokio::join!(before, after);
+    assert_eq!(
+        (before, after, later),
+        (vec!["192.0.2.1".into()], vec!["192.0.2.2".into()], vec!["192.0.2.2".into()])
+    );
+    assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.2"]);
+    assert_eq!((old.got().len(), new.got().len()), (1, 1));
+    assert_eq!(forwarder.metrics.in_flight.get(), 0);
+}

@@ -13,7 +13,10 @@ use super::question::{Key, Question, TRAIL_MAX, is_own_spelling};
 #[derive(Debug, Clone)]
 pub(super) enum Landed {
     Answer(Arc<Stored>),
+    /// No resolver gave an answer.
     Failed,
+    /// No resolver could be asked, for want of a socket.
+    Starved,
 }
 
 /// Where a landing is awaited.

@@ -38,7 +38,7 @@ pub(super) enum Outcome {
     Refused,
     /// No resolver gave an answer in time.
     Failed,
-    /// Too many were in flight, in all or of this client.
+    /// Too many were in flight, in all or of this client; or there was no socket to ask by.
     Overload,
     /// It was our own query.
     Loop,

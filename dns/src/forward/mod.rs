@@ -26,6 +26,7 @@ mod metrics;
 mod question;
 mod race;
 mod seats;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,7 @@ pub use question::Question;
 use question::{Key, TRAIL_OPTION};
 use race::{Asked, Departure};
 use seats::{Seat, Seats};
+use sockets::Sockets;
 
 /// The EDNS option by which loops are known, for the one who reads the client's query.
 pub const LOOP_OPTION: u16 = TRAIL_OPTION;
@@ -72,6 +74,7 @@ pub enum Forwarded {
 pub struct Forwarder {
     access: Arc<ArcSwap<Access>>,
     state: Mutex<State>,
+    sockets: Sockets,
     tasks: TaskTracker,
     metrics: Metrics,
 }
@@ -98,9 +101,14 @@ impl Forwarder {
     /// # Errors
     /// If the registry already has the forwarder's metrics.
     pub fn new(config: &Config, registry: &Registry) -> prometheus::Result<Arc<Self>> {
+        Self::with_sockets(config, registry, Sockets::of_process())
+    }
+
+    fn with_sockets(config: &Config, registry: &Registry, sockets: Sockets) -> prometheus::Result<Arc<Self>> {
         let forwarder = Self {
             access: Arc::default(),
             state: Mutex::default(),
+            sockets,
             tasks: TaskTracker::new(),
             metrics: Metrics::new(registry)?,
         };
@@ -177,6 +185,7 @@ impl Forwarder {
         let landed = landing.wait_for(Option::is_some).await.map(|landed| (*landed).clone());
         match landed {
             Ok(Some(Landed::Answer(stored))) => answer(question, &stored, outcome),
+            Ok(Some(Landed::Starved)) => (Forwarded::Failed, Outcome::Overload),
             _ => (Forwarded::Failed, Outcome::Failed),
         }
     }

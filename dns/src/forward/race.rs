@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use super::flight::Landed;
 use super::health::{self, Judgement, Resolver};
 use super::question::{Key, Outgoing, Question};
 use super::seats::Seat;
+use super::sockets::{self, Permit, is_shortage};
 use super::{Forwarder, now, random};
 
 /// Queries sent for one question: each resolver twice, within these bounds.
@@ -49,11 +51,11 @@ impl Departure {
     /// Asks, within `timeout`, and tells who waits.
     pub(super) async fn fly(self, asked: Arc<Asked>, timeout: Duration) {
         let forwarder = &self.forwarder;
-        let mut race =
-            Race { forwarder, asked, tries: JoinSet::new(), open: Vec::new(), given_up: Vec::new() };
-        let answered = tokio::time::timeout(timeout, race.run()).await.ok().flatten();
+        let mut race = Race::new(forwarder, asked);
+        let answered = tokio::time::timeout(timeout, race.run(timeout / 2)).await.ok().flatten();
         race.judge_open(answered.is_some());
-        self.sender.send_replace(Some(self.land(answered)));
+        let landed = if answered.is_none() && race.starved { Landed::Starved } else { self.land(answered) };
+        self.sender.send_replace(Some(landed));
     }
 
     /// Keeps the outcome, unless it is of resolvers that are not asked any more.
@@ -93,6 +95,8 @@ struct Race<'a> {
     tries: JoinSet<(SocketAddr, Ended)>,
     open: Vec<(SocketAddr, Instant, Duration)>,
     given_up: Vec<SocketAddr>,
+    /// No try is under way, or none is begun any more, for want of a socket.
+    starved: bool,
 }
 
 /// How a try ended.
@@ -104,31 +108,57 @@ enum Ended {
     Garbage,
     /// The network said no.
     Unreachable,
+    /// There was no socket for it.
+    Starved,
 }
 
-impl Race<'_> {
-    async fn run(&mut self) -> Option<(Stored, Option<Duration>)> {
-        let plan = self.plan();
-        let mut plan = plan.into_iter().peekable();
+impl Ended {
+    fn by(error: &io::Error) -> Self {
+        if is_shortage(error) { Self::Starved } else { Self::Unreachable }
+    }
+}
+
+impl<'a> Race<'a> {
+    fn new(forwarder: &'a Arc<Forwarder>, asked: Arc<Asked>) -> Self {
+        let (open, given_up) = (Vec::new(), Vec::new());
+        Self { forwarder, asked, tries: JoinSet::new(), open, given_up, starved: false }
+    }
+
+    /// The first good answer. Without a socket within `socket_wait` it gives up: the rest of the time is the resolver's.
+    async fn run(&mut self, socket_wait: Duration) -> Option<(Stored, Option<Duration>)> {
+        let free = &self.forwarder.sockets;
+        let mut plan = self.plan().into_iter().peekable();
         let mut patience = Duration::ZERO;
+        let overload = tokio::time::Instant::now() + socket_wait;
+        // Until the first try has its socket.
+        self.starved = plan.peek().is_some();
         loop {
             while plan.next_if(|(address, _)| self.given_up.contains(address)).is_some() {}
             if plan.peek().is_none() && self.tries.is_empty() {
                 return None;
             }
+            let has_other = !self.tries.is_empty();
             tokio::select! {
-                // Cancel-safe, both: a finished try stays in the set; the pause is begun anew.
+                // Cancel-safe, all: a finished try stays in the set; the pause is begun anew.
                 Some(joined) = self.tries.join_next() => {
                     let Ok((address, ended)) = joined else { continue };
                     if let Some(answer) = self.judge(address, ended) {
                         return Some(answer);
                     }
+                    if self.starved {
+                        plan = Vec::new().into_iter().peekable();
+                    }
                     patience = Duration::ZERO;
                 }
-                () = tokio::time::sleep(patience), if plan.peek().is_some() => {
+                () = tokio::time::sleep_until(overload), if self.starved && !has_other => return None,
+                socket = free.after(patience, has_other), if plan.peek().is_some() => {
+                    let Some(socket) = socket else {
+                        patience = patience.max(sockets::SHORTAGE_PAUSE);
+                        continue;
+                    };
                     let Some((address, wait)) = plan.next() else { continue };
                     patience = wait;
-                    self.start(address, wait);
+                    self.start(address, wait, socket);
                 }
             }
         }
@@ -148,10 +178,15 @@ impl Race<'_> {
             .collect()
     }
 
-    fn start(&mut self, address: SocketAddr, patience: Duration) {
+    fn start(&mut self, address: SocketAddr, patience: Duration, socket: Permit) {
         let (forwarder, asked) = (Arc::clone(self.forwarder), Arc::clone(&self.asked));
+        self.starved = false;
         self.open.push((address, now(), patience));
-        self.tries.spawn(async move { (address, forwarder.try_one(address, &asked).await) });
+        self.tries.spawn(async move {
+            let ended = forwarder.try_one(address, &asked).await;
+            drop(socket);
+            (address, ended)
+        });
     }
 
     /// Takes in one try's end; the answer, if it is one.
@@ -164,6 +199,10 @@ impl Race<'_> {
             Ended::Error => (Judgement::Failed, "error"),
             Ended::Garbage => (Judgement::Failed, "garbage"),
             Ended::Unreachable => (Judgement::Failed, "unreachable"),
+            Ended::Starved => {
+                self.starved = true;
+                return None;
+            }
         };
         self.forwarder.learn(address, judgement, outcome);
         match ended {
@@ -195,7 +234,10 @@ impl Forwarder {
     async fn try_one(&self, address: SocketAddr, asked: &Asked) -> Ended {
         let (edns, keeps_case) = self.abilities(address);
         let ended = self.ask(address, asked, edns, keeps_case).await;
-        let Ok(exchange) = ended else { return Ended::Unreachable };
+        let exchange = match ended {
+            Ok(exchange) => exchange,
+            Err(error) => return Ended::by(&error),
+        };
         match exchange.code {
             0 | 3 => taken(exchange),
             // RFC 6891 §7: what FORMERR and NOTIMP say is perhaps only that it doesn't know EDNS.
@@ -205,7 +247,7 @@ impl Forwarder {
                     taken(exchange)
                 }
                 Ok(_) => Ended::Error,
-                Err(_) => Ended::Unreachable,
+                Err(error) => Ended::by(&error),
             },
             _ => Ended::Error,
         }
@@ -217,8 +259,8 @@ impl Forwarder {
         asked: &Asked,
         edns: bool,
         keeps_case: bool,
-    ) -> std::io::Result<Exchange> {
-        let id = random().ok_or_else(|| std::io::Error::other("no random numbers"))? as u16;
+    ) -> io::Result<Exchange> {
+        let id = random().ok_or_else(|| io::Error::other("no random numbers"))? as u16;
         let plain = asked.question.key();
         let spelling = if keeps_case { &asked.spelling } else { plain.name() };
         let outgoing = Outgoing::new(&asked.question, id, spelling, asked.token, edns);

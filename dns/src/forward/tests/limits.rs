@@ -1,4 +1,4 @@
-//! What is bounded: clients that wait, in all and each.
+//! What is bounded: clients that wait, in all and each, and sockets.
 
 use std::collections::HashMap;
 
@@ -95,4 +95,39 @@ async fn what_is_known_is_told_while_all_places_are_taken() {
     assert_eq!(queries(&forwarder, Outcome::Cached), 5);
     assert_eq!(queries(&forwarder, Outcome::Overload), 5);
     waiting.join_all().await;
+}
+
+fn with_sockets(config: &Config, max: usize) -> Arc<Forwarder> {
+    Forwarder::with_sockets(config, &Registry::new(), Sockets::new(max)).unwrap()
+}
+
+#[tokio::test]
+async fn questions_wait_for_a_socket() {
+    let fake = Fake::new(slow(MS * 50)).await;
+    let forwarder = with_sockets(&config(&[&fake]), 3);
+    let clients: Vec<IpAddr> = (1..=15).map(client).collect();
+    for (_, outcome) in ask_all(&forwarder, &clients).join_all().await {
+        assert_eq!(outcome, ["192.0.2.1"]);
+    }
+    assert_eq!(fake.got().len(), 15);
+}
+
+#[tokio::test]
+async fn who_gets_no_socket_in_time_is_overload_and_no_resolvers_fault() {
+    let fake = Fake::new(silent).await;
+    let mut config = config(&[&fake]);
+    config.forward_timeout = MS * 800;
+    let forwarder = with_sockets(&config, 2);
+    let clients: Vec<IpAddr> = (1..=10).map(client).collect();
+    // No resolver is asked in the last moment and then blamed for its silence: who waits gives up before.
+    for (_, outcome) in ask_all(&forwarder, &clients).join_all().await {
+        assert_eq!(outcome, ["Failed"]);
+    }
+    // No second try either: it would have to wait for a socket that others wait for to make their first.
+    assert_eq!(fake.got().len(), 2);
+    assert_eq!((queries(&forwarder, Outcome::Failed), queries(&forwarder, Outcome::Overload)), (2, 8));
+    let address = fake.address.to_string();
+    assert_eq!(forwarder.metrics.tries.with_label_values(&[&address, "silent"]).get(), 2);
+    assert_eq!(forwarder.metrics.cache_entries.get(), 2, "overload is no failure to be remembered");
+    assert_eq!(forwarder.metrics.in_flight.get(), 0);
 }

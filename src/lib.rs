@@ -8,6 +8,7 @@ mod admin;
 pub mod ask;
 pub mod cli;
 mod demo;
+mod descriptors;
 mod logging;
 pub mod node;
 mod run;
@@ -43,6 +44,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check(arguments) => Ok(check(&arguments.file)),
         Command::Demo(arguments) => {
             logging::start(&logging::quiet())?;
+            descriptors::raise_limit();
             on_control(demo::run(arguments))
         }
         Command::Sim(arguments) => {
@@ -82,6 +84,7 @@ fn daemon(file: Option<&Path>) -> Result<ExitCode> {
         None => Config::default_without_file(&Environment::of_process()),
     };
     logging::start(&config.log)?;
+    descriptors::raise_limit();
     on_control(run::run(config, watched))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -109,7 +109,7 @@ pub async fn start_scenario(
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (scenario, credentials) = (args.scenario()?, args.credentials()?);
     if scenario.backends {
-        super::raise_descriptor_limit();
+        crate::descriptors::raise_limit();
     }
     let sim = start_scenario(scenario, args.listen, credentials).await?;
     let control = sim.control();

@@ -169,15 +169,5 @@ impl Drop for Sim {
     }
 }
 
-/// Asks for as many file descriptors as the system allows: every backend holds at least one.
-pub(crate) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit on open files stays as it is");
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod commands;
+mod descriptors;
 mod marathon_client;
 mod marathon_lb_cases;
 mod propagation;

@@ -136,6 +136,14 @@ impl Running {
         })
     }
 
+    /// The soft and the hard limit on open files, as the kernel has them.
+    pub(crate) fn open_files_max(&self) -> (String, String) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut values = line.split_whitespace().map(str::to_owned);
+        (values.next().unwrap(), values.next().unwrap())
+    }
+
     /// Sends a signal by its short name, as in `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();

@@ -4,6 +4,7 @@
 
 mod commands;
 mod descriptors;
+mod explaining;
 mod marathon_client;
 mod marathon_lb_cases;
 mod propagation;

@@ -10,6 +10,7 @@
 
 mod builder;
 mod entry;
+mod explain;
 mod lookup;
 mod names;
 mod native;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 pub use builder::ZoneBuilder;
 pub(crate) use entry::{Host, Part, PartKind, ServiceEntry, Target};
+pub use explain::{Match, Meaning, Scope, Selection};
 pub(crate) use lookup::Found;
 pub(crate) use names::PartRef;
 pub(crate) use nodes::NodeEntry;

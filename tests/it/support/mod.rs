@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod marathon;
 pub(crate) mod node;
 pub(crate) mod program;
+pub(crate) mod refusing;
 pub(crate) mod site;
 
 use std::future::Future;

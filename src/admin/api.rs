@@ -3,9 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use portolan_table::{Admission, Endpoint, Generation, Member, Service, ServicePort, Snapshot};
 use prometheus::{Encoder, TextEncoder};
@@ -13,43 +11,46 @@ use serde::Serialize;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::explain;
+use super::reply::{Reply, accepted, answer, is_api, json, refused, text};
 use super::routes::Routes;
-use super::server::{answer, text};
 use super::{Command, State};
 
 /// Answers a GET or HEAD. May take long in a large table.
-pub(super) fn read(state: &State, path: &str, query: &str) -> Response<Full<Bytes>> {
+pub(super) fn read(state: &State, path: &str, query: &str) -> Reply {
     match path {
         "/metrics" => metrics(state),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => readiness(state),
-        _ => match path.strip_prefix("/api/v1/") {
-            Some(what) => api(state, what, query),
-            None => text(
-                StatusCode::NOT_FOUND,
-                "try /metrics, /healthz, /readyz or /api/v1/{services,endpoints,routes,listeners,sources,table,explain}\n",
-            ),
-        },
+        _ if is_api(path) => api(state, path.trim_start_matches("/api/v1").trim_start_matches('/'), query),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "try /metrics, /healthz, /readyz or /api/v1/{services,endpoints,routes,listeners,sources,table,explain}\n",
+        ),
     }
 }
 
 /// Carries out a POST.
-pub(super) fn command(state: &State, path: &str) -> Response<Full<Bytes>> {
-    let command = match path {
-        "/api/v1/reload" => Command::Reload,
-        "/api/v1/stop" => Command::Stop,
-        _ => return text(StatusCode::NOT_FOUND, "POST /api/v1/reload or /api/v1/stop\n"),
+pub(super) fn command(state: &State, path: &str) -> Reply {
+    let generation = state.table.load().generation();
+    let refuse = |status, why| match is_api(path) {
+        true => refused(status, generation, why),
+        false => text(status, format!("{why}\n")),
+    };
+    let (command, what) = match path {
+        "/api/v1/reload" => (Command::Reload, "reload"),
+        "/api/v1/stop" => (Command::Stop, "stop"),
+        _ => return refuse(StatusCode::NOT_FOUND, "POST /api/v1/reload or /api/v1/stop"),
     };
     match state.commands.try_send(command) {
-        Ok(()) => text(StatusCode::ACCEPTED, "accepted\n"),
+        Ok(()) => accepted(generation, what),
         Err(TrySendError::Full(_)) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "busy with the commands before; try again\n")
+            refuse(StatusCode::SERVICE_UNAVAILABLE, "busy with the commands before; try again")
         }
-        Err(TrySendError::Closed(_)) => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        Err(TrySendError::Closed(_)) => refuse(StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
 }
 
-fn metrics(state: &State) -> Response<Full<Bytes>> {
+fn metrics(state: &State) -> Reply {
     let mut body = Vec::with_capacity(64 * 1024);
     match TextEncoder::new().encode(&state.registry.gather(), &mut body) {
         Ok(()) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body.into()),
@@ -60,7 +61,7 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
     }
 }
 
-fn readiness(state: &State) -> Response<Full<Bytes>> {
+fn readiness(state: &State) -> Reply {
     if state.draining.load(Ordering::Relaxed) {
         return text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n");
     }
@@ -75,52 +76,43 @@ fn readiness(state: &State) -> Response<Full<Bytes>> {
     let waiting: Vec<&str> =
         snapshot.sources().iter().filter(|s| s.required && !s.has_data).map(|s| &*s.name).collect();
     let body = format!("not ready: no list yet from {}\n", waiting.join(", "));
-    answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body.into())
+    text(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
-fn api(state: &State, what: &str, query: &str) -> Response<Full<Bytes>> {
+fn api(state: &State, what: &str, query: &str) -> Reply {
     let snapshot = state.table.snapshot();
+    let generation = snapshot.generation();
     let parameter = |name| parameter(query, name);
     match what {
-        "services" => json(&Services::of(&snapshot)),
-        "endpoints" => json(&Endpoints::of(state, &snapshot, parameter("service").as_deref())),
-        "routes" => json(&Routes::of(state, &snapshot)),
-        "listeners" => {
-            json(&Listeners { generation: snapshot.generation(), listeners: &state.listeners.load() })
-        }
-        "sources" => json(&Sources { generation: snapshot.generation(), sources: state.discovery.sources() }),
-        "table" => json(&TableInfo::of(state, &snapshot)),
+        "services" => found(&Services::of(&snapshot)),
+        "endpoints" => found(&Endpoints::of(state, &snapshot, parameter("service").as_deref())),
+        "routes" => found(&Routes::of(state, &snapshot)),
+        "listeners" => found(&Listeners { generation, listeners: &state.listeners.load() }),
+        "sources" => found(&Sources { generation, sources: state.discovery.sources() }),
+        "table" => found(&TableInfo::of(state, &snapshot)),
         "explain" => match (parameter("name"), parameter("url")) {
-            (Some(name), None) => json(&explain::name(state, &snapshot, &name)),
+            (Some(name), None) => found(&explain::name(state, &snapshot, &name)),
             (None, Some(url)) => match explain::url(state, &snapshot, &url) {
-                Ok(explanation) => json(&explanation),
-                Err(message) => answer(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", message.into()),
+                Ok(explanation) => found(&explanation),
+                Err(message) => refused(StatusCode::BAD_REQUEST, generation, &message),
             },
-            _ => text(StatusCode::BAD_REQUEST, "explain wants ?name=NAME or ?url=URL\n"),
+            _ => refused(StatusCode::BAD_REQUEST, generation, "explain wants ?name=NAME or ?url=URL"),
         },
-        _ => text(
+        _ => refused(
             StatusCode::NOT_FOUND,
-            "known: services, endpoints, routes, listeners, sources, table, explain\n",
+            generation,
+            "known: services, endpoints, routes, listeners, sources, table, explain",
         ),
     }
+}
+
+fn found(body: &impl Serialize) -> Reply {
+    json(StatusCode::OK, body)
 }
 
 fn parameter(query: &str, name: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
     Some(percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned())
-}
-
-fn json(body: &impl Serialize) -> Response<Full<Bytes>> {
-    match serde_json::to_vec(body) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            answer(StatusCode::OK, "application/json", body.into())
-        }
-        Err(error) => {
-            tracing::error!(%error, "an admin answer cannot be written");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written; see the log\n")
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]

@@ -4,11 +4,14 @@
 //!  TCP  ─► Host header known? ─► GET: answer            POST: only with the token
 //!  Unix ─► ─────────────────────► GET: answer            POST: allowed (the file's mode guards it)
 //! ```
-//! Every answer of `/api/v1/` is a JSON object with the `generation` it was read from.
+//! Every answer of `/api/v1/`, a refusal too, is a JSON object with the `generation` it was read from.
 
 mod access;
 mod api;
+mod bind;
+mod crowd;
 mod explain;
+mod reply;
 mod routes;
 mod server;
 
@@ -24,7 +27,8 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 pub(crate) use access::Access;
-pub(crate) use server::{Bound, Endpoint, bind_tcp, bind_unix, serve};
+pub(crate) use bind::{Bound, bind_tcp, bind_unix};
+pub(crate) use server::{Endpoint, serve};
 
 /// What the admin side can see.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct State {
     pub(crate) proxy: Arc<Proxy>,
     /// All metrics.
     pub(crate) registry: prometheus::Registry,
+    /// Connections of the admin side that were cut, by reason.
+    pub(crate) cuts: prometheus::IntCounterVec,
     /// What is bound now.
     pub(crate) listeners: ArcSwap<Vec<ListenerInfo>>,
     /// How the last (re)load of the configuration went.

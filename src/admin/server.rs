@@ -1,39 +1,47 @@
 //! The admin HTTP server: accepts, bounds, and hands requests to the API.
+//!
+//! Three limits keep it small and in reach whatever clients do: on connections ([`Crowd`]), on answers that are
+//! composed at once, and on the octets of answers that wait for their clients. Where a limit is hit, those go who
+//! have had their turn for longest.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Refusal;
+use super::bind::Bound;
+use super::crowd::{Crowd, Seat};
+use super::reply::{Body, Reply, is_api, refused, text};
 use super::{State, api};
 
-/// Connections open at once per admin listener. Scrapers and people; more are closed at once.
+/// Connections open at once per admin listener. Scrapers and people; more take the places of the idle.
 const CONNECTIONS_MAX: usize = 256;
-/// Answers composed at once per listener. A whole table of 100,000 endpoints takes some tenths of a second, off
+/// Answers composed at once per lane. A whole table of 100,000 endpoints takes some tenths of a second, off
 /// the runtime's threads: those apply what schedulers say.
 const READS_MAX: usize = 2;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 128;
-/// From accept to the end of a request head, and between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// KiB of answers that wait for their clients per lane. An answer larger than that has all the room for itself.
+const ROOM_KIB: u32 = 64 * 1024;
+/// How long an answer waits for room before the oldest that is on its way gives up its own.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+/// What the HTTP library may buffer of an answer beyond the answer itself, and of a request head.
+const BUFFER_MAX: usize = 64 * 1024;
+/// From accept to the end of the first request head, and between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// From a request to the last octet of its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often slow answers are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a listener shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,68 +52,47 @@ pub(crate) enum Endpoint {
     Metrics,
 }
 
-/// A bound admin listener.
-#[derive(Debug)]
-pub(crate) enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+/// One listener at work.
+struct Desk {
+    state: Arc<State>,
+    endpoint: Endpoint,
+    /// Callers have shown who they are by getting here.
+    trusted: bool,
+    crowd: Arc<Crowd>,
+    /// Scrapers do not queue behind those who read large tables.
+    metrics: Lane,
+    api: Lane,
 }
 
-impl Drop for Bound {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // The file is ours: it was made when we bound it. Nobody is helped by an error here.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// Binds a TCP address; needs a runtime. `SO_REUSEPORT`, so that on reload a listener can be bound before the one
-/// it replaces is closed; whoever calls sees to it that nobody else has the address.
-pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let address = listener.local_addr()?;
-    Ok((Bound::Tcp(listener), address))
-}
-
-/// Binds a Unix socket with mode 0600. A socket file nobody listens on is replaced; any other file is left alone.
-pub(crate) fn bind_unix(path: &Path) -> io::Result<Bound> {
-    if let Ok(found) = std::fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is there"));
-        }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket"));
-        }
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(Bound::Unix(listener, path.to_owned()))
+/// The limits of one kind of answers.
+struct Lane {
+    reads: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 /// Serves until `stop`, then finishes the requests in progress.
 pub(crate) async fn serve(bound: Bound, endpoint: Endpoint, state: Arc<State>, stop: CancellationToken) {
-    let trusted = matches!(bound, Bound::Unix(..));
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let reads = Arc::new(Semaphore::new(READS_MAX));
+    let desk = Arc::new(Desk {
+        endpoint,
+        trusted: matches!(bound, Bound::Unix(..)),
+        crowd: Crowd::new(CONNECTIONS_MAX, state.cuts.clone()),
+        metrics: Lane::new(),
+        api: Lane::new(),
+        state,
+    });
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
-        // Cancel-safe: accept loses no connection, join_next no result.
+        // Cancel-safe: accept loses no connection, join_next no result, tick no tick that matters.
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&bound) => accepted,
+            accepted = bound.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            _ = look.tick() => {
+                desk.crowd.cut_slow(ANSWER_TIMEOUT, Instant::now());
+                continue;
+            }
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -115,122 +102,136 @@ pub(crate) async fn serve(bound: Bound, endpoint: Endpoint, state: Arc<State>, s
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-        let state = Arc::clone(&state);
-        let reads = Arc::clone(&reads);
+        let seat = Arc::new(desk.crowd.enter(Instant::now()));
+        let (answering, asking) = (Arc::clone(&desk), Arc::clone(&seat));
         let service = service_fn(move |request| {
-            let (state, reads) = (Arc::clone(&state), Arc::clone(&reads));
-            async move { Ok::<_, Infallible>(respond(state, &reads, endpoint, trusted, &request).await) }
+            let (desk, seat) = (Arc::clone(&answering), Arc::clone(&asking));
+            async move { Ok::<_, Infallible>(desk.respond(seat, &request).await) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_MAX);
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
-            let _permit = permit;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "admin connection ended");
+            // Whoever is cut is dropped with its answer.
+            tokio::select! {
+                () = seat.cut() => tracing::debug!("admin connection cut"),
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "admin connection ended");
+                }
             }
         });
     }
     let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
 }
 
-/// Either kind of stream, so that one loop serves both.
-trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for T {}
+impl Desk {
+    async fn respond(&self, seat: Arc<Seat>, request: &Request<Incoming>) -> Response<Body> {
+        seat.ask(Instant::now());
+        let (reply, room) = self.reply(request).await;
+        seat.send();
+        let (head, octets) = reply.into_parts();
+        Response::from_parts(head, Body::new(octets, seat, room))
+    }
 
-async fn accept(bound: &Bound) -> io::Result<Box<dyn Stream>> {
-    Ok(match bound {
-        Bound::Tcp(listener) => Box::new(listener.accept().await?.0),
-        Bound::Unix(listener, _) => Box::new(listener.accept().await?.0),
-    })
+    async fn reply(&self, request: &Request<Incoming>) -> (Reply, Option<OwnedSemaphorePermit>) {
+        let path = request.uri().path();
+        if let Some(refusal) = self.refusal(request) {
+            return (refusal, None);
+        }
+        if *request.method() == Method::POST {
+            return (api::command(&self.state, path), None);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            return (self.refuse(path, status, "GET and HEAD read, POST commands"), None);
+        }
+        let query = request.uri().query().unwrap_or_default();
+        if matches!(path, "/healthz" | "/readyz") {
+            return (api::read(&self.state, path, query), None);
+        }
+        self.read(path, query).await
+    }
+
+    /// Why the caller may not ask for this here at all.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Reply> {
+        let path = request.uri().path();
+        if !self.trusted {
+            let access = self.state.access.load();
+            if let Err(refusal) = access.check(request.method(), request.uri(), request.headers()) {
+                return Some(self.refuse(path, status(refusal), reason(refusal)));
+            }
+        }
+        let hidden =
+            self.endpoint == Endpoint::Metrics && !matches!(path, "/metrics" | "/healthz" | "/readyz");
+        hidden.then(|| {
+            let shown = "this listener shows /metrics, /healthz and /readyz";
+            self.refuse(path, StatusCode::NOT_FOUND, shown)
+        })
+    }
+
+    /// Composes an answer off the runtime's threads, and finds room for it.
+    async fn read(&self, path: &str, query: &str) -> (Reply, Option<OwnedSemaphorePermit>) {
+        let (state, asked, query) = (Arc::clone(&self.state), path.to_owned(), query.to_owned());
+        // Never closed; and without a permit the answer would still be right. It goes along into the work, which
+        // goes on when the client has left.
+        let lane = if path == "/metrics" { &self.metrics } else { &self.api };
+        let permit = Arc::clone(&lane.reads).acquire_owned().await;
+        let work = tokio::task::spawn_blocking(move || (api::read(&state, &asked, &query), permit));
+        match work.await {
+            // The permit is given back only when the answer has its room: no more answers than that wait for it.
+            Ok((reply, _permit)) => {
+                let room = lane.room_for(reply.body(), &self.crowd).await;
+                (reply, room)
+            }
+            Err(error) => {
+                tracing::error!(%error, "an admin answer failed");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                (self.refuse(path, status, "the answer failed; see the log"), None)
+            }
+        }
+    }
+
+    fn refuse(&self, path: &str, status: StatusCode, why: &'static str) -> Reply {
+        if is_api(path) {
+            return refused(status, self.state.table.load().generation(), why);
+        }
+        text(status, format!("{why}\n"))
+    }
 }
 
-async fn respond(
-    state: Arc<State>,
-    reads: &Semaphore,
-    endpoint: Endpoint,
-    trusted: bool,
-    request: &Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    if !trusted
-        && let Err(refusal) = state.access.load().check(request.method(), request.uri(), request.headers())
-    {
-        return refused(refusal);
+impl Lane {
+    fn new() -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { reads: semaphore(READS_MAX), room: semaphore(ROOM_KIB as usize) }
     }
-    let path = request.uri().path();
-    let probe = matches!(path, "/metrics" | "/healthz" | "/readyz");
-    if endpoint == Endpoint::Metrics && !probe {
-        return text(StatusCode::NOT_FOUND, "this listener shows /metrics, /healthz and /readyz\n");
+
+    /// Waits until the octets fit in beside those that wait for other clients, at the expense of the slowest.
+    async fn room_for(&self, octets: &Bytes, crowd: &Crowd) -> Option<OwnedSemaphorePermit> {
+        let wanted = u32::try_from(octets.len() / 1024 + 1).unwrap_or(u32::MAX).min(ROOM_KIB);
+        loop {
+            let room = Arc::clone(&self.room).acquire_many_owned(wanted);
+            match tokio::time::timeout(ROOM_PATIENCE, room).await {
+                Ok(room) => return room.ok(),
+                Err(_) => crowd.cut_for_room(),
+            }
+        }
     }
-    if *request.method() == Method::POST {
-        return api::command(&state, path);
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD read, POST commands\n");
-    }
-    let query = request.uri().query().unwrap_or_default();
-    if probe && path != "/metrics" {
-        return api::read(&state, path, query);
-    }
-    let (path, query) = (path.to_owned(), query.to_owned());
-    // Never closed; and without a permit the answer would still be right.
-    let _permit = reads.acquire().await;
-    let read = tokio::task::spawn_blocking(move || api::read(&state, &path, &query)).await;
-    read.unwrap_or_else(|error| {
-        tracing::error!(%error, "an admin answer failed");
-        text(StatusCode::INTERNAL_SERVER_ERROR, "the answer failed; see the log\n")
-    })
 }
 
-fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+const fn status(refusal: Refusal) -> StatusCode {
     match refusal {
-        Refusal::Host => text(
-            StatusCode::MISDIRECTED_REQUEST,
-            "this Host is not known here; use an address, localhost, the node's name, or add it to [admin] allowed_hosts\n",
-        ),
-        Refusal::Token => text(
-            StatusCode::FORBIDDEN,
-            "changes need the Unix socket or 'Authorization: Bearer' with the token of [admin] token_file\n",
-        ),
+        Refusal::Host => StatusCode::MISDIRECTED_REQUEST,
+        Refusal::Token => StatusCode::FORBIDDEN,
     }
 }
 
-/// A plain-text answer.
-pub(super) fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    answer(status, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
-}
-
-/// An answer with a body of any type.
-pub(super) fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_dead_socket_is_replaced_and_nothing_else() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("admin.sock");
-        std::fs::write(&path, "precious").unwrap();
-        let error = bind_unix(&path).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-
-        std::fs::remove_file(&path).unwrap();
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let bound = bind_unix(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(bound);
-        assert!(!path.exists());
+const fn reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Host => {
+            "this Host is not known here; use an address, localhost, the node's name, or add it to [admin] allowed_hosts"
+        }
+        Refusal::Token => {
+            "changes need the Unix socket or 'Authorization: Bearer' with the token of [admin] token_file"
+        }
     }
 }

@@ -3,7 +3,7 @@
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Name, help and labels of each.
-const TABLE: [(&str, &str, &[&str]); 3] = [
+const TABLE: [(&str, &str, &[&str]); 4] = [
     ("portolan_build_info", "1; the version is in the label.", &["version"]),
     (
         "portolan_config_reloads_total",
@@ -15,6 +15,11 @@ const TABLE: [(&str, &str, &[&str]); 3] = [
         "1 if the last load of the configuration was taken, 0 if it was refused.",
         &[],
     ),
+    (
+        "portolan_admin_connections_cut_total",
+        "Connections of the admin side cut for others' sake, by reason: crowded, slow, or room (an answer that waits for its client takes memory another needs).",
+        &["reason"],
+    ),
 ];
 
 /// How reloads went.
@@ -22,6 +27,8 @@ const TABLE: [(&str, &str, &[&str]); 3] = [
 pub(super) struct Metrics {
     reloads: IntCounterVec,
     successful: IntGauge,
+    /// Connections of the admin side that were cut, by reason.
+    pub(super) admin_cuts: IntCounterVec,
 }
 
 impl Metrics {
@@ -40,10 +47,15 @@ impl Metrics {
         }
         let successful = IntGauge::with_opts(opts(2))?;
         successful.set(1);
+        let admin_cuts = IntCounterVec::new(opts(3), TABLE[3].2)?;
+        for reason in ["crowded", "slow", "room"] {
+            admin_cuts.with_label_values(&[reason]);
+        }
         registry.register(Box::new(build))?;
+        registry.register(Box::new(admin_cuts.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(successful.clone()))?;
-        Ok(Self { reloads, successful })
+        Ok(Self { reloads, successful, admin_cuts })
     }
 
     /// A new configuration was taken or refused.

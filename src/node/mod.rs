@@ -104,6 +104,7 @@ impl Node {
             discovery: discovery.clone(),
             proxy: Arc::clone(&proxy),
             registry,
+            cuts: metrics.admin_cuts.clone(),
             listeners: ArcSwap::from_pointee(sockets.list()),
             configuration: ArcSwap::from_pointee(ConfigurationInfo {
                 file: file.map(|file| file.display().to_string()),

@@ -99,6 +99,11 @@ impl Running {
         Self { child, stdout, stderr }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -99,7 +100,22 @@ pub(crate) fn get(server: SocketAddr, host: &str, path: &str) -> Option<(u16, St
 
 /// Sends a request that asks to close, and reads the answer.
 pub(crate) fn exchange(server: SocketAddr, request: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(server).ok()?;
+    let stream = TcpStream::connect_timeout(&server, super::PATIENCE).ok()?;
+    stream.set_read_timeout(Some(super::PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(super::PATIENCE)).ok()?;
+    exchange_on(stream, request)
+}
+
+/// A connection to a Unix socket, for [`exchange_on`].
+pub(crate) fn unix_stream(path: &Path) -> Option<UnixStream> {
+    let stream = UnixStream::connect(path).ok()?;
+    stream.set_read_timeout(Some(super::PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(super::PATIENCE)).ok()?;
+    Some(stream)
+}
+
+/// The same on a connection.
+pub(crate) fn exchange_on(mut stream: impl Read + Write, request: &str) -> Option<(u16, String)> {
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

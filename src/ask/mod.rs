@@ -1,7 +1,7 @@
 //! Commands that ask the running daemon: tables of what it knows, why it answers as it does, and what its DNS says.
 //!
 //! Data goes to standard output, talk to standard error. The daemon is found by `--admin URL`, else by `[admin]` of
-//! `--config FILE`, else at the default address.
+//! `--config FILE` (its first address, or else its socket), else at the default address.
 
 mod client;
 mod explain;
@@ -29,7 +29,7 @@ const ADMIN_DEFAULT: &str = "http://127.0.0.1:9090";
 /// Which daemon to ask.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Daemon {
-    /// The daemon's admin API
+    /// The daemon's admin API: http://HOST:PORT, or unix:// and the path of its socket
     #[arg(long, value_name = "URL", value_hint = clap::ValueHint::Url)]
     pub admin: Option<String>,
     /// The daemon's configuration file, to find it by
@@ -99,9 +99,12 @@ impl Daemon {
             return Ok(if url.contains("://") { url.to_owned() } else { format!("http://{url}") });
         }
         let Some(config) = self.load()? else { return Ok(ADMIN_DEFAULT.to_owned()) };
-        match config.admin.listen.first() {
-            Some(address) => Ok(format!("http://{}", reachable(*address))),
-            None => bail!("the configuration has no [admin] listener; name the daemon with --admin URL"),
+        match (config.admin.listen.first(), &config.admin.socket) {
+            (Some(address), _) => Ok(format!("http://{}", reachable(*address))),
+            (None, Some(socket)) => Ok(format!("unix://{}", socket.display())),
+            (None, None) => {
+                bail!("the configuration has no [admin] listener; name the daemon with --admin URL")
+            }
         }
     }
 

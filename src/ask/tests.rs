@@ -104,6 +104,12 @@ fn the_daemon_is_found() {
     assert_eq!(named(Some("http://h:1/"), Some(&file)).url().unwrap(), "http://h:1");
     assert_eq!(named(Some("h:1"), None).url().unwrap(), "http://h:1");
     assert_eq!(named(None, Some(&file)).url().unwrap(), "http://127.0.0.1:9191");
+    assert_eq!(named(Some("unix:///run/p.sock"), None).url().unwrap(), "unix:///run/p.sock");
+    std::fs::write(&file, "[admin]\nlisten = []\nsocket = \"p.sock\"\n").unwrap();
+    let socket = format!("unix://{}", directory.path().join("p.sock").display());
+    assert_eq!(named(None, Some(&file)).url().unwrap(), socket);
+    std::fs::write(&file, "[admin]\nlisten = []\nsocket = \"none\"\n").unwrap();
+    assert!(named(None, Some(&file)).url().unwrap_err().to_string().contains("no [admin] listener"));
     assert!(named(None, Some(&directory.path().join("none.toml"))).url().is_err());
     let told = json!({"listeners": [{"name": "web", "protocol": "http", "address": "127.0.0.1:1"},
         {"name": "dns", "protocol": "dns", "address": "127.0.0.1:53"}]});

@@ -334,7 +334,24 @@ fn the_daemon_is_found_by_its_configuration() {
         let output = portolan(&[command, &["--config", file]].concat());
         assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     }
+    // By the socket alone: as the only place that the file names, and by its path.
+    let socket_only = fixed.replace(&format!("listen = \"{admin}\""), "listen = []");
+    assert_ne!(socket_only, fixed);
+    site.write("socket.toml", &socket_only);
+    let (by_file, socket) = (site.path("socket.toml"), site.path("state/admin.sock"));
+    let socket = format!("unix://{}", socket.display());
+    for daemon in [["--config", by_file.to_str().unwrap()], ["--admin", &socket]] {
+        for command in [&["services"][..], &["explain", "web.shop.svc.cluster"]] {
+            let output = portolan(&[command, &daemon].concat());
+            assert!(output.status.success(), "{command:?} {daemon:?}: {}", text(&output.stderr));
+            assert!(text(&output.stdout).contains("web.shop"), "{}", text(&output.stdout));
+        }
+    }
+    let output = portolan(&["resolve", "web.shop.svc.cluster", "--admin", &socket]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
     node.stop();
+    let output = portolan(&["services", "--admin", &socket]);
+    assert!(text(&output.stderr).contains(&format!("no daemon answers at {socket}")));
     for command in [
         &["services"][..],
         &["routes"],

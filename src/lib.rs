@@ -61,7 +61,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Explain(arguments) => ask(ask::explain(&arguments)),
         Command::Resolve(arguments) => ask(ask::resolve(&arguments)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut std::io::stdout());
+            // By way of memory: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut script);
+            ask::print(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -83,9 +86,9 @@ fn daemon(file: Option<&Path>) -> Result<ExitCode> {
         },
         None => Config::default_without_file(&Environment::of_process()),
     };
-    logging::start(&config.log)?;
+    let logging = logging::start(&config.log)?;
     descriptors::raise_limit();
-    on_control(run::run(config, watched))?;
+    on_control(run::run(config, watched, logging))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use portolan_config::{Config, Environment};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Command;
+use crate::logging::Logging;
 use crate::node::Node;
 
 /// How often the configuration file is looked at.
@@ -24,7 +25,7 @@ enum Event {
 ///
 /// # Errors
 /// When the node cannot start. Mistakes of the file have been told before, before this is called.
-pub(crate) async fn run(config: Config, mut watched: Watched) -> Result<()> {
+pub(crate) async fn run(config: Config, mut watched: Watched, logging: Logging) -> Result<()> {
     let file = watched.file.clone();
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -45,7 +46,7 @@ pub(crate) async fn run(config: Config, mut watched: Watched) -> Result<()> {
         match event {
             Event::Reload(cause) => {
                 watched.note();
-                reload(&mut node, file.as_ref(), cause).await;
+                reload(&mut node, &logging, file.as_ref(), cause).await;
             }
             Event::Stop(cause) => {
                 tracing::info!(cause, "stopping");
@@ -61,17 +62,20 @@ pub(crate) async fn run(config: Config, mut watched: Watched) -> Result<()> {
     }
 }
 
-async fn reload(node: &mut Node, file: Option<&PathBuf>, cause: &'static str) {
+async fn reload(node: &mut Node, logging: &Logging, file: Option<&PathBuf>, cause: &'static str) {
     let Some(file) = file else {
         tracing::info!(cause, "nothing to reload: running without a configuration file");
         return;
     };
     tracing::info!(cause, file = %file.display(), "reloading");
     let refused = match Config::load(file, &Environment::of_process()) {
-        Ok(config) => match node.reload(config).await {
-            Ok(()) => return,
-            Err(error) => vec![format!("{error:#}")],
-        },
+        Ok(config) => {
+            let log = config.log.clone();
+            match node.reload(config).await {
+                Ok(()) => return logging.reload(&log),
+                Err(error) => vec![format!("{error:#}")],
+            }
+        }
         Err(mistakes) => mistakes.list().iter().map(ToString::to_string).collect(),
     };
     for mistake in &refused {

@@ -196,6 +196,9 @@ impl Node {
         if worker_count(&config) != self.workers.len() {
             tracing::warn!("a change of [node] workers takes a restart");
         }
+        if config.proxy.access_log != self.config.proxy.access_log {
+            tracing::warn!("a change of [proxy.access_log] takes a restart");
+        }
         let access = access(&config)?;
         let bound = self.sockets.bind(&config, self.workers.len())?;
         self.reload_views(&config).await;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::program::{Running, client, portolan, text, with_real_clients};
-use crate::support::site::{Backend, DNS, Site, get, listener, listener_at, route, service};
+use crate::support::program::{Running, client, finish, portolan, program, text, with_real_clients};
+use crate::support::site::{Backend, DNS, Site, get, listener, listener_at, metric, reloads, route, service};
 
 const FREE: [&str; 9] = [
     "demo",
@@ -33,11 +33,6 @@ fn api(admin: SocketAddr, what: &str) -> Value {
     let (status, body) = get(admin, "localhost", &format!("/api/v1/{what}")).expect("the admin API answers");
     assert_eq!(status, 200, "{what}: {body}");
     serde_json::from_str(&body).unwrap()
-}
-
-fn metric(admin: SocketAddr, series: &str) -> Option<f64> {
-    let (_, body) = get(admin, "localhost", "/metrics")?;
-    body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 #[test]
@@ -162,7 +157,7 @@ fn a_reload_adds_and_takes_away() {
     });
     let asked = portolan(&["resolve", "web.shop.more.cluster", "--admin", &format!("http://{admin}")]);
     assert!(asked.status.success(), "{}", text(&asked.stderr));
-    assert_eq!(metric(admin, "portolan_config_reloads_total{result=\"ok\"}"), Some(1.0));
+    assert!(reloads(admin) >= Some(1.0));
 
     // Without a signal: the file is looked at.
     site.configure(&more);
@@ -216,6 +211,35 @@ fn what_cannot_be_loaded_changes_nothing() {
         (metric(admin, "portolan_config_last_reload_successful")? > 0.5).then_some(())
     });
     assert_eq!(api(admin, "table")["configuration"]["refused"], serde_json::json!([]));
+    node.stop();
+}
+
+#[test]
+fn the_log_follows_the_file_but_for_its_format() {
+    let site = Site::new("");
+    site.configure("");
+    let mut node = site.run();
+    let admin = node.bound("admin");
+    let say_nonsense = || {
+        let mut stream = std::net::TcpStream::connect(admin).unwrap();
+        std::io::Write::write_all(&mut stream, b"nonsense\r\n\r\n").unwrap();
+    };
+    say_nonsense();
+    let debug = |node: &Running| node.stderr().contains("\"level\":\"DEBUG\"").then_some(());
+    let changed = |to: &str| site.head().replace("[log]\nformat = \"json\"", to);
+    site.write("portolan.toml", &changed("[log]\nlevel = \"portolan=debug,info\"\nformat = \"json\""));
+    node.signal("HUP");
+    node.until("the reload", |_| (reloads(admin)? >= 1.0).then_some(()));
+    assert!(!node.stderr().contains("takes a restart"), "{}", node.stderr());
+    node.until("a line of the new level", |node| {
+        say_nonsense();
+        debug(node)
+    });
+    site.write("portolan.toml", &changed("[log]\nformat = \"text\""));
+    node.signal("HUP");
+    node.until("a word about the format", |node| {
+        node.stderr().contains("a change of [log] format takes a restart").then_some(())
+    });
     node.stop();
 }
 
@@ -385,6 +409,10 @@ fn every_command_has_help_with_examples_and_completes() {
         let output = portolan(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Examples:\n"), "{command}");
     }
+    let full = format!("{} completions bash > /dev/full", program().display());
+    let output = finish(std::process::Command::new("sh").args(["-c", &full])).unwrap();
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.starts_with("portolan: standard output"), "{told}");
     let script = tempfile::NamedTempFile::new().unwrap();
     let completions = portolan(&["completions", "bash"]);
     std::fs::write(script.path(), &completions.stdout).unwrap();

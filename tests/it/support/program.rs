@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -16,13 +17,42 @@ pub(crate) fn program() -> PathBuf {
 
 /// Runs the program to its end.
 pub(crate) fn portolan(arguments: &[&str]) -> Output {
-    Command::new(program())
-        .args(arguments)
-        .env_remove("PORTOLAN_LOG")
-        .env_remove("NO_COLOR")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("portolan {arguments:?}: {error}"))
+    let mut command = Command::new(program());
+    command.args(arguments).env_remove("PORTOLAN_LOG").env_remove("NO_COLOR");
+    finish(&mut command).unwrap_or_else(|error| panic!("portolan {arguments:?}: {error}"))
+}
+
+/// Runs a command to its end. One that does not end within [`PATIENCE`] is killed, and has failed.
+pub(crate) fn finish(command: &mut Command) -> std::io::Result<Output> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let (stdout, stderr) = (all(child.stdout.take().unwrap()), all(child.stderr.take().unwrap()));
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if begin.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    match status {
+        Some(status) => Ok(Output { status, stdout, stderr }),
+        None => panic!("{command:?} does not end:\n{}\n{}", text(&stdout), text(&stderr)),
+    }
+}
+
+/// Reads to the end, beside whatever else is read.
+fn all(mut reader: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut octets = Vec::new();
+        let _ = reader.read_to_end(&mut octets);
+        octets
+    })
 }
 
 /// Whether tests may use the clients of others. Only a person may say no; a client that is missing is a failure.
@@ -32,7 +62,7 @@ pub(crate) fn with_real_clients() -> bool {
 
 /// Runs one of the clients that `tests/run` installs; panics unless it succeeds.
 pub(crate) fn client(name: &str, arguments: &[&str]) -> String {
-    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|error| {
+    let output = finish(Command::new(name).args(arguments)).unwrap_or_else(|error| {
         panic!("{name}: {error}: tests/run installs it; PORTOLAN_TEST_SKIP_REAL leaves it out")
     });
     let told = text(&output.stdout);

@@ -98,6 +98,17 @@ pub(crate) fn get(server: SocketAddr, host: &str, path: &str) -> Option<(u16, St
     exchange(server, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
 }
 
+/// The value of one series of the metrics.
+pub(crate) fn metric(admin: SocketAddr, series: &str) -> Option<f64> {
+    let (_, body) = get(admin, "localhost", "/metrics")?;
+    body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// How many reloads were taken. A file that was changed and a signal about it may be one reload or two.
+pub(crate) fn reloads(admin: SocketAddr) -> Option<f64> {
+    metric(admin, "portolan_config_reloads_total{result=\"ok\"}")
+}
+
 /// Sends a request that asks to close, and reads the answer.
 pub(crate) fn exchange(server: SocketAddr, request: &str) -> Option<(u16, String)> {
     let stream = TcpStream::connect_timeout(&server, super::PATIENCE).ok()?;

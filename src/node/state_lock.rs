@@ -9,7 +9,15 @@ use rustix::fs::{FlockOperation, flock};
 
 /// The hold on a state directory. Dropped, it is free for the next instance, also after a crash.
 #[derive(Debug)]
-pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock lives as long as the file is open")] File);
+pub(crate) struct StateLock(File);
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a child that somebody has just forked holds it too until it runs another
+        // program. An error leaves that as the way it is freed.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 /// Why a state directory was not taken.
 #[derive(Debug)]
@@ -49,7 +57,10 @@ mod tests {
         let directory = home.path().join("a/b");
         let first = StateLock::take(&directory).unwrap();
         assert!(matches!(StateLock::take(&directory), Err(StateError::Held)));
+        // As a child has it between fork and exec.
+        let inherited = first.0.try_clone().unwrap();
         drop(first);
         StateLock::take(&directory).unwrap();
+        drop(inherited);
     }
 }

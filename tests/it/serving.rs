@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::support::program::{Running, client, with_real_clients};
-use crate::support::site::{Backend, DNS, Site, exchange, get, listener, route, service};
+use crate::support::refusing::Refusing;
+use crate::support::site::{Backend, DNS, Site, exchange, get, listener, reloads, route, service};
 
 /// A node with two services, `web.shop` (one real backend) and `big` (too many addresses for a small answer), and
 /// one without endpoints.
@@ -207,10 +208,7 @@ fn the_admin_side_tells_friend_from_foe() {
         let reload = ["-sS", "-X", "POST", "-w", "%{http_code}", "--unix-socket", socket];
         let told = client("curl", &[&reload[..], &["http://localhost/api/v1/reload"]].concat());
         assert!(told.ends_with("202"), "{told}");
-        shop.node.until("the reload", |_| {
-            let (_, metrics) = get(admin, "localhost", "/metrics")?;
-            metrics.contains("portolan_config_reloads_total{result=\"ok\"} 1").then_some(())
-        });
+        shop.node.until("the reload", |_| (reloads(admin)? >= 1.0).then_some(()));
         let told = client("curl", &[&reload[..], &["http://localhost/api/v1/stop"]].concat());
         assert!(told.ends_with("202"), "{told}");
         assert_eq!(shop.node.ended().code(), Some(0));
@@ -262,9 +260,10 @@ fn documented() -> BTreeMap<String, String> {
 fn every_metric_is_documented_and_every_documented_one_is_there() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let resolver = silent.local_addr().unwrap();
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = Refusing::new();
     let mut shop = Shop::start(&format!(
-        "[[source]]\ntype = \"marathon\"\nurls = [\"http://{dead}\"]\nrequired = false\n"
+        "[[source]]\ntype = \"marathon\"\nurls = [\"{}\"]\nrequired = false\n",
+        dead.url()
     ));
     let web = shop.node.bound("web");
     assert_eq!(get(web, "shop.example.com", "/").unwrap().0, 200);
@@ -274,10 +273,7 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     shop.site.write("portolan.toml", &file.replacen("[dns]\n", &forward, 1));
     shop.node.signal("HUP");
     let (admin, dns) = (shop.node.bound("admin"), shop.node.bound("dns"));
-    shop.node.until("the forwarder", |_| {
-        let (_, text) = get(admin, "localhost", "/metrics")?;
-        text.contains("portolan_config_reloads_total{result=\"ok\"} 1").then_some(())
-    });
+    shop.node.until("the forwarder", |_| (reloads(admin)? >= 1.0).then_some(()));
     crate::support::block_on(async {
         use hickory_proto::rr::RecordType;
         crate::support::dns::ask(dns, "example.com", RecordType::A).await;

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::PATIENCE;
+
 /// An answer, read until the server closed.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -34,25 +36,34 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(server: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(server).await?;
+        let stream = limited(TcpStream::connect(server)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, rest: Vec::new() })
     }
 
     /// Sends a request as it is and reads one answer, which must have a Content-Length or chunks.
     pub(crate) async fn exchange(&mut self, request: &str) -> io::Result<Answer> {
-        self.stream.write_all(request.as_bytes()).await?;
-        loop {
-            if let Some((answer, used)) = first(&self.rest) {
-                self.rest.drain(..used);
-                return Ok(answer);
+        limited(async {
+            self.stream.write_all(request.as_bytes()).await?;
+            loop {
+                if let Some((answer, used)) = first(&self.rest) {
+                    self.rest.drain(..used);
+                    return Ok(answer);
+                }
+                if self.stream.read_buf(&mut self.rest).await? == 0 {
+                    let got = String::from_utf8_lossy(&self.rest).into_owned();
+                    return Err(io::Error::other(format!("closed after {got:?}")));
+                }
             }
-            if self.stream.read_buf(&mut self.rest).await? == 0 {
-                let got = String::from_utf8_lossy(&self.rest).into_owned();
-                return Err(io::Error::other(format!("closed after {got:?}")));
-            }
-        }
+        })
+        .await
     }
+}
+
+/// A server that says nothing more is an error, not the end of the test run.
+async fn limited<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let silent = |_| io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, exchange).await.map_err(silent)?
 }
 
 /// The first whole answer in `octets` and its length.
@@ -78,10 +89,14 @@ pub(crate) async fn try_get(server: SocketAddr, host: &str, path: &str) -> io::R
 
 /// Sends the octets as they are and reads until the server closes.
 pub(crate) async fn request(server: SocketAddr, request: &str) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(server).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
+    let answer = limited(async {
+        let mut stream = TcpStream::connect(server).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(answer)
+    })
+    .await?;
     parse(&answer)
         .ok_or_else(|| io::Error::other(format!("no answer: {:?}", String::from_utf8_lossy(&answer))))
 }

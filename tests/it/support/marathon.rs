@@ -5,9 +5,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use super::PATIENCE;
+use super::refusing::Refusing;
 
 /// How requests for `/v2/apps…` and `/v2/events` are answered.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     closed: Arc<AtomicBool>,
+    /// Nobody else gets the address while the fake is dead.
+    _held: Arc<Refusing>,
 }
 
 impl Fake {
@@ -50,12 +55,13 @@ impl Fake {
         Self::start_at("127.0.0.1:0".parse().unwrap(), apps)
     }
 
-    /// Starts one at an address that another has left.
+    /// Starts one at an address that another has left, or is about to leave.
     pub(crate) fn start_at(address: SocketAddr, apps: Vec<Value>) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
+        let held = Refusing::at(address);
+        let address = held.address;
+        let listener = listen(address);
         let state = Arc::new(Mutex::new(State { apps, ..State::default() }));
-        let fake = Self { address, state, closed: Arc::default() };
+        let fake = Self { address, state, closed: Arc::default(), _held: Arc::new(held) };
         let accepting = fake.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -199,6 +205,18 @@ impl Fake {
             }
         };
         (200, body.to_string().into_bytes())
+    }
+}
+
+/// Listens at an address once whoever did so before has let go.
+fn listen(address: SocketAddr) -> TcpListener {
+    let begin = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "{address}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

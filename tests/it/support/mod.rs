@@ -11,7 +11,7 @@ pub(crate) mod site;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest wait for a condition. Far above what is expected: a loaded machine must not fail a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,14 +22,21 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = condition().await {
-            return found;
+    let waiting = async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited in vain for: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    };
+    within(what, waiting).await
+}
+
+/// What `future` gives; fails with `what` after [`PATIENCE`].
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    let result = tokio::time::timeout(PATIENCE, future).await;
+    result.unwrap_or_else(|_| panic!("waited in vain for: {what}"))
 }
 
 /// A runtime like the control side's.

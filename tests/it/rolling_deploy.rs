@@ -101,8 +101,12 @@ fn nothing_fails_while_everything_is_replaced() {
                 })
                 .await;
             }
-            // Each of the new tasks gets its turn.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            until("every new task has answered", || async {
+                let answered = run.answered.lock().unwrap();
+                let seen: BTreeSet<&String> = answered.values().flatten().collect();
+                tasks(&control).iter().all(|task| seen.contains(task)).then_some(())
+            })
+            .await;
             run.stop.store(true, Ordering::Relaxed);
         };
         let (web, resolver) = (node.web(), node.dns());

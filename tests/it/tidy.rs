@@ -132,6 +132,29 @@ fn the_project_speaks_of_itself_alone() {
 }
 
 #[test]
+fn benches_that_documents_name_are_there() {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let benches: BTreeSet<&str> =
+        manifest["bench"].as_array().unwrap().iter().filter_map(|bench| bench["name"].as_str()).collect();
+    let mut documents = Vec::new();
+    files(&root(), "md", &mut documents);
+    let (mut named, mut missing) = (0, Vec::new());
+    for path in documents {
+        let text = fs::read_to_string(&path).unwrap();
+        for rest in text.split("--bench ").skip(1) {
+            let name: String =
+                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+            named += 1;
+            if !benches.contains(&*name) {
+                missing.push(format!("{}: {name}", shown(&path)));
+            }
+        }
+    }
+    assert!(named >= benches.len(), "the documents name only {named} benches");
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut documents = Vec::new();
     files(&root(), "md", &mut documents);

@@ -1,7 +1,7 @@
 //! Portolan: service discovery and load balancing from one routing table.
 //!
 //! The root package assembles the crates into one process and gives it a command line. See ARCHITECTURE.md for
-//! the whole; [`node::Node`] is a running data plane, [`run`] the daemon around it, [`sim`] a simulated
+//! the whole; [`node::Node`] is a running data plane, `run` the daemon around it, [`sim`] a simulated
 //! scheduler to run it against.
 
 mod admin;

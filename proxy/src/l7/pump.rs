@@ -33,6 +33,8 @@ enum Rest {
     Length(u64),
     Chunked(ChunkScanner),
     UntilClose,
+    /// A mistake was found: where the content ends is not known any more.
+    Broken,
 }
 
 /// Why content ended early. Says on which side.
@@ -86,8 +88,13 @@ impl Pump {
         match &self.rest {
             Rest::Length(rest) => *rest == 0,
             Rest::Chunked(scanner) => scanner.is_done(),
-            Rest::UntilClose => false,
+            Rest::UntilClose | Rest::Broken => false,
         }
+    }
+
+    /// The last octet of the content has been written: what is in the buffer is not of this message.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_complete() && self.judged == 0
     }
 
     /// Takes what is in `buffer` and belongs to the content to the end of `out`. For what arrived with the head.
@@ -101,21 +108,26 @@ impl Pump {
     /// Judges the octets of `buffer` that have not been.
     fn judge(&mut self, buffer: &Buffer) -> Result<(), PumpError> {
         let fresh = &buffer.filled()[self.judged..];
-        self.judged += match &mut self.rest {
+        let judged = match &mut self.rest {
             Rest::Length(rest) => {
                 let length = fresh.len().min(usize::try_from(*rest).unwrap_or(usize::MAX));
                 *rest -= length as u64;
-                length
+                Ok(length)
             }
-            Rest::Chunked(scanner) => {
-                let length = scanner.scan(fresh).map_err(PumpError::Malformed)?;
-                if scanner.content() > self.most {
-                    return Err(PumpError::TooLarge);
-                }
-                length
-            }
-            Rest::UntilClose => fresh.len(),
+            Rest::Chunked(scanner) => match scanner.scan(fresh) {
+                Ok(_) if scanner.content() > self.most => Err(PumpError::TooLarge),
+                scanned => scanned.map_err(PumpError::Malformed),
+            },
+            Rest::UntilClose => Ok(fresh.len()),
+            Rest::Broken => Ok(0),
         };
+        match judged {
+            Ok(length) => self.judged += length,
+            Err(error) => {
+                self.rest = Rest::Broken;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -216,4 +228,37 @@ fn poll_read(
         buffer.reserve(stock, LARGE);
     }
     buffer.poll_fill(cx, from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(octets: &[u8]) -> Buffer {
+        let mut buffer = Buffer::default();
+        buffer.reserve(&Stock::default(), LARGE);
+        buffer.append(octets);
+        buffer
+    }
+
+    #[test]
+    fn content_that_was_judged_and_not_written_is_not_drained() {
+        let mut pump = Pump::new(Framing::Length(4), None);
+        let mut buffer = buffer(b"bodyNEXT");
+        pump.judge(&buffer).unwrap();
+        assert!(pump.is_complete() && !pump.is_drained());
+        buffer.consume(core::mem::take(&mut pump.judged));
+        assert!(pump.is_drained());
+        assert_eq!(buffer.filled(), b"NEXT");
+    }
+
+    #[test]
+    fn content_in_which_a_mistake_was_found_is_never_drained() {
+        for (body, most) in [("1\r\nab\r\n0\r\n\r\n", None), ("5\r\nhello\r\n0\r\n\r\n", Some(4))] {
+            let mut pump = Pump::new(Framing::Chunked, most);
+            let buffer = buffer(body.as_bytes());
+            assert!(pump.judge(&buffer).is_err(), "{body:?}");
+            assert!(!pump.is_complete() && !pump.is_drained(), "{body:?}");
+        }
+    }
 }

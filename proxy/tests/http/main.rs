@@ -14,3 +14,4 @@ mod retries;
 mod rfc9110;
 mod rfc9112;
 mod rfc9113;
+mod smuggling;

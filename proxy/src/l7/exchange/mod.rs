@@ -146,6 +146,10 @@ impl<'c> Exchange<'c> {
                 Ending::Done
             }
         };
+        debug_assert!(
+            !matches!(ending, Ending::KeepAlive) || self.upload.is_drained(),
+            "content of this request would be read as the next one"
+        );
         self.connection.timer.set_busy(false);
         self.finish();
         ending
@@ -171,9 +175,8 @@ impl<'c> Exchange<'c> {
         self.status = refusal.status;
         self.refusal = Some(refusal.text);
         // What is left of the request's content would be read as the next request.
-        let is_read = self.is_sent || self.upload.is_complete();
         let close = refusal.close
-            || !is_read
+            || !self.upload.is_drained()
             || !self.facts.keep_alive
             || self.connection.origin.listener.draining.get();
         let mut answer = self.connection.origin.worker.stock.take_head();

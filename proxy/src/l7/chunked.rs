@@ -237,20 +237,24 @@ impl TrailerName {
     /// Fields that say where a message ends or goes must not come behind it (RFC 9110 §6.5.1).
     fn is_forbidden(&self) -> bool {
         let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
-        matches!(
-            name,
-            b"content-length"
-                | b"transfer-encoding"
-                | b"host"
-                | b"connection"
-                | b"trailer"
-                | b"upgrade"
-                | b"te"
-                | b"content-encoding"
-                | b"content-type"
-                | b"content-range"
-                | b"authorization"
-        )
+        // Nor may what a proxy says about the client: there it would be the client's own word.
+        let is_forwarding =
+            matches!(name, b"forwarded" | b"x-real-ip") || self.bytes.starts_with(b"x-forwarded-");
+        is_forwarding
+            || matches!(
+                name,
+                b"content-length"
+                    | b"transfer-encoding"
+                    | b"host"
+                    | b"connection"
+                    | b"trailer"
+                    | b"upgrade"
+                    | b"te"
+                    | b"content-encoding"
+                    | b"content-type"
+                    | b"content-range"
+                    | b"authorization"
+            )
     }
 }
 
@@ -309,6 +313,10 @@ mod tests {
             ("0\r\nContent-Length: 5\r\n\r\n", ChunkError::Trailer),
             ("0\r\ntransfer-encoding: chunked\r\n\r\n", ChunkError::Trailer),
             ("0\r\nHost: evil\r\n\r\n", ChunkError::Trailer),
+            ("0\r\nForwarded: for=x\r\n\r\n", ChunkError::Trailer),
+            ("0\r\nX-Real-IP: x\r\n\r\n", ChunkError::Trailer),
+            ("0\r\nX-Forwarded-For: x\r\n\r\n", ChunkError::Trailer),
+            ("0\r\nX-Forwarded-Client-Certificate: x\r\n\r\n", ChunkError::Trailer),
             ("0\r\n folded: x\r\n\r\n", ChunkError::Trailer),
             ("0\r\nname : x\r\n\r\n", ChunkError::Trailer),
             ("0\r\nname\r\n\r\n", ChunkError::Trailer),

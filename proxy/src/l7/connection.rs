@@ -195,7 +195,12 @@ impl Connection {
         let plan = match judge(self.inbound.filled(), end, &config.limits, &mut slots) {
             Ok(Verdict::Incomplete) => return None,
             Err(refusal) => return Some(Next::Refused(refusal)),
-            Ok(Verdict::Complete(request)) => self.origin.plan(&request),
+            Ok(Verdict::Complete(request)) => {
+                // Only clients of HTTP/1.0 leave the host out; nobody else pays for the question.
+                let is_nameless = request.authority.is_none();
+                let own = is_nameless.then(|| self.client.local_addr().ok()).flatten();
+                self.origin.plan(&request, own)
+            }
         };
         self.inbound.consume(plan.facts.head_length);
         Some(Next::Request(plan))

@@ -77,13 +77,15 @@ pub(crate) enum Field {
     Upgrade,
     Expect,
     Te,
-    /// Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization: for one hop only.
+    /// Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, HTTP2-Settings: for one hop only.
     Hop,
     XForwardedFor,
     XForwardedProto,
     XForwardedHost,
     XForwardedPort,
     Forwarded,
+    /// X-Real-IP and whatever else begins with X-Forwarded-: words about the client that only a proxy may say.
+    OtherForwarding,
     UserAgent,
 }
 
@@ -97,10 +99,12 @@ pub(crate) fn classify(name: &str) -> Field {
         6 if is("expect") => Field::Expect,
         7 if is("upgrade") => Field::Upgrade,
         9 if is("forwarded") => Field::Forwarded,
+        9 if is("x-real-ip") => Field::OtherForwarding,
         10 if is("connection") => Field::Connection,
         10 if is("keep-alive") => Field::Hop,
         10 if is("user-agent") => Field::UserAgent,
         14 if is("content-length") => Field::ContentLength,
+        14 if is("http2-settings") => Field::Hop,
         15 if is("x-forwarded-for") => Field::XForwardedFor,
         16 if is("x-forwarded-host") => Field::XForwardedHost,
         16 if is("x-forwarded-port") => Field::XForwardedPort,
@@ -109,8 +113,14 @@ pub(crate) fn classify(name: &str) -> Field {
         17 if is("x-forwarded-proto") => Field::XForwardedProto,
         18 if is("proxy-authenticate") => Field::Hop,
         19 if is("proxy-authorization") => Field::Hop,
+        13.. if is_forwarding(name) => Field::OtherForwarding,
         _ => Field::Other,
     }
+}
+
+fn is_forwarding(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    name.as_bytes().get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// The comma-separated members of a field, without the blanks around them and without empty ones.

@@ -105,11 +105,12 @@ impl Origin {
         }
     }
 
-    /// Finds the route of a request and writes the head that its endpoint gets.
-    pub(super) fn plan(&self, request: &RequestHead<'_, '_>) -> Plan {
+    /// Finds the route of a request and writes the head that its endpoint gets. `own` as in
+    /// [`RequestHead::rewrite`].
+    pub(super) fn plan(&self, request: &RequestHead<'_, '_>, own: Option<SocketAddr>) -> Plan {
         let started = Instant::now();
         let mut out = self.worker.stock.take_head();
-        request.rewrite(&self.facts, &mut out);
+        request.rewrite(&self.facts, own, &mut out);
         let snapshot = self.worker.table.load();
         let routes = snapshot.view(self.worker.routes);
         let query = Query {

@@ -1,11 +1,11 @@
 //! A request head: judged raw, then rewritten for the upstream in one pass (RFC 9110, RFC 9112).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io::Write as _;
 
 use super::head::{
     ConnectionOptions, Field, HEADERS_MAX, HeadEnd, LineCopier, Slots, classify, content_length,
-    fields_offset, members,
+    fields_offset, members, push_number,
 };
 use super::refusal::{self, Refusal};
 use crate::config::Limits;
@@ -220,17 +220,25 @@ impl<'b> RequestHead<'b, '_> {
     }
 
     fn judge_connection(&mut self) {
+        let upgrade = self.options.upgrade && !self.facts.is_http10 && self.names_protocols();
         let facts = &mut self.facts;
         facts.keep_alive = !self.options.close && (!facts.is_http10 || self.options.keep_alive);
-        // h2c by upgrade (dropped by RFC 9113) is not passed on: it would carry requests past the routes.
-        facts.upgrade = self.options.upgrade
-            && !facts.is_http10
-            && self.headers.iter().zip(&self.fields).any(|(header, field)| {
-                *field == Field::Upgrade && !members(header.value).any(|m| m.eq_ignore_ascii_case(b"h2c"))
-            });
+        facts.upgrade = upgrade;
         if facts.framing == Framing::None {
             facts.expects_continue = false;
         }
+    }
+
+    /// Whether the protocols of all Upgrade fields, which are one list, may be spoken past this hop.
+    fn names_protocols(&self) -> bool {
+        let mut fields = self
+            .headers
+            .iter()
+            .zip(&self.fields)
+            .filter(|(_, field)| **field == Field::Upgrade)
+            .flat_map(|(header, _)| members(header.value))
+            .peekable();
+        fields.peek().is_some() && !fields.any(carries_requests)
     }
 
     /// RFC 9112 §3.2: origin, absolute, asterisk and authority form.
@@ -269,8 +277,11 @@ impl<'b> RequestHead<'b, '_> {
 
     /// Writes the head as the upstream gets it: for this hop's own fields ours, forwarding headers extended
     /// or replaced, everything else as it came.
-    pub(crate) fn rewrite(&self, client: &ClientFacts, out: &mut Vec<u8>) {
+    ///
+    /// `own` is the address the client connected to: the host of a request of HTTP/1.0 that names none.
+    pub(crate) fn rewrite(&self, client: &ClientFacts, own: Option<SocketAddr>, out: &mut Vec<u8>) {
         self.push_request_line(out);
+        self.push_host(own, out);
         let mut copier = LineCopier::new(self.head, fields_offset(self.head));
         let mut kept = Kept::default();
         for (header, field) in self.headers.iter().zip(&self.fields) {
@@ -279,6 +290,7 @@ impl<'b> RequestHead<'b, '_> {
             }
         }
         copier.finish(out);
+        self.push_framing(kept.length, out);
         self.push_hop_fields(out);
         self.push_forwarding(client, &kept, out);
         out.extend_from_slice(b"\r\n");
@@ -297,12 +309,18 @@ impl<'b> RequestHead<'b, '_> {
         }
         out.extend_from_slice(self.target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        if self.is_absolute
-            && let Some(authority) = self.authority
-        {
-            out.extend_from_slice(b"Host: ");
-            out.extend_from_slice(authority.as_bytes());
-            out.extend_from_slice(b"\r\n");
+    }
+
+    /// The head is one of HTTP/1.1, which has a Host (RFC 9112 §3.2) even where the client's had none.
+    fn push_host(&self, own: Option<SocketAddr>, out: &mut Vec<u8>) {
+        match (self.authority, own) {
+            (Some(authority), _) if self.is_absolute => push_field(out, b"Host", authority.as_bytes()),
+            (Some(_), _) => {}
+            (None, Some(own)) => {
+                // Writing to memory does not fail.
+                let _ = write!(out, "Host: {own}\r\n");
+            }
+            (None, None) => push_field(out, b"Host", b""),
         }
     }
 
@@ -318,8 +336,11 @@ impl<'b> RequestHead<'b, '_> {
         match field {
             Field::Other | Field::UserAgent => !self.options.names(header.name),
             Field::Host => !self.is_absolute,
-            Field::ContentLength => !core::mem::replace(&mut kept.length, true),
-            Field::TransferEncoding => true,
+            Field::ContentLength => {
+                kept.length = true;
+                false
+            }
+            Field::TransferEncoding => false,
             Field::Expect => self.facts.expects_continue,
             Field::Connection | Field::Hop | Field::Upgrade | Field::Te => false,
             // Several fields are one list; it is written once, with our own member last.
@@ -339,7 +360,21 @@ impl<'b> RequestHead<'b, '_> {
             Field::XForwardedProto => trusted && !core::mem::replace(&mut kept.proto, true),
             Field::XForwardedHost => trusted && !core::mem::replace(&mut kept.host, true),
             Field::XForwardedPort => trusted && !core::mem::replace(&mut kept.port, true),
+            Field::OtherForwarding => trusted && !self.options.names(header.name),
         }
+    }
+
+    /// Says where the content ends in our own words, so that the endpoint reads what was judged and nothing else.
+    fn push_framing(&self, had_length: bool, out: &mut Vec<u8>) {
+        let length = match self.facts.framing {
+            Framing::Chunked => return out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Framing::Length(length) => length,
+            Framing::None if had_length => 0,
+            Framing::None | Framing::UntilClose => return,
+        };
+        out.extend_from_slice(b"Content-Length: ");
+        push_number(out, length);
+        out.extend_from_slice(b"\r\n");
     }
 
     fn push_hop_fields(&self, out: &mut Vec<u8>) {
@@ -397,7 +432,7 @@ impl<'b> RequestHead<'b, '_> {
     }
 }
 
-/// Forwarding fields of a trusted proxy that stay.
+/// What was seen of the fields that are written anew, and the forwarding fields of a trusted proxy that stay.
 #[derive(Default)]
 struct Kept<'b> {
     length: bool,
@@ -406,6 +441,13 @@ struct Kept<'b> {
     port: bool,
     forwarded_for: smallvec::SmallVec<[&'b [u8]; 2]>,
     forwarded: smallvec::SmallVec<[&'b [u8]; 2]>,
+}
+
+/// Protocols that would carry further requests past the routes: HTTP in any form (h2c by upgrade was dropped by RFC
+/// 9113), and TLS with HTTP in it (RFC 2817).
+fn carries_requests(protocol: &[u8]) -> bool {
+    let name = protocol.split(|&octet| octet == b'/').next().unwrap_or_default().trim_ascii();
+    [b"h2c".as_slice(), b"h2", b"http", b"tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

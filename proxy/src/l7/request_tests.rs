@@ -29,7 +29,7 @@ fn passed_on(head: &str, client: &ClientFacts) -> String {
         panic!("{head:?} is a good request");
     };
     let mut out = Vec::new();
-    request.rewrite(client, &mut out);
+    request.rewrite(client, Some(([10, 1, 2, 3], 8080).into()), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -202,7 +202,7 @@ fn rfc9110_7_6_1_fields_for_this_hop_are_taken_out() {
     assert_eq!(
         passed_on(head, &client(false, false)),
         format!(
-            "GET /p?q HTTP/1.1\r\nA: 1\r\nHost: Shop.Example:80\r\nContent-Length: 3\r\nB:  2 \r\n{OURS}\
+            "GET /p?q HTTP/1.1\r\nA: 1\r\nHost: Shop.Example:80\r\nB:  2 \r\nContent-Length: 3\r\n{OURS}\
              X-Forwarded-Host: Shop.Example:80\r\n\r\n"
         )
     );
@@ -235,6 +235,62 @@ fn rfc9110_7_8_an_upgrade_is_passed_on_but_not_to_h2c() {
     let text = passed_on(&upgrade("h2c"), &client(false, false));
     assert!(!text.contains("h2c") && !text.contains("Upgrade"), "{text}");
     assert!(!judged("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n").unwrap().upgrade);
+}
+
+#[test]
+fn rfc9110_7_8_the_upgrade_fields_are_one_list() {
+    for fields in [
+        "Upgrade: websocket\r\nUpgrade: h2c\r\n",
+        "Upgrade: websocket, H2C\r\n",
+        "Upgrade: h2c/1\r\nUpgrade: websocket\r\n",
+        "Upgrade: websocket\r\nUpgrade: TLS/1.2, HTTP/1.1\r\n",
+        "Upgrade: HTTP/2.0\r\n",
+        "Upgrade: ,\r\n",
+    ] {
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n{fields}\r\n"
+        );
+        assert!(!judged(&head).unwrap().upgrade, "{fields:?}");
+        let text = passed_on(&head, &client(true, false));
+        assert!(!text.contains("pgrade") && !text.contains("HTTP2-Settings"), "{fields:?} became {text}");
+    }
+}
+
+#[test]
+fn rfc9112_3_2_a_request_without_host_gets_one() {
+    let text = passed_on("GET / HTTP/1.0\r\nA: 1\r\n\r\n", &client(false, false));
+    assert!(text.starts_with("GET / HTTP/1.1\r\nHost: 10.1.2.3:8080\r\nA: 1\r\n"), "{text}");
+    assert!(!text.contains("X-Forwarded-Host"), "the client named none: {text}");
+    let text = passed_on("GET / HTTP/1.0\r\nHost: a\r\n\r\n", &client(false, false));
+    assert_eq!(text.matches("Host: ").count(), 2, "the client's, and X-Forwarded-Host: {text}");
+}
+
+#[test]
+fn rfc9112_6_framing_is_said_in_our_own_words() {
+    for (fields, ours) in [
+        ("tRANSFER-eNCODING:\tCHUNKED \r\n", "Transfer-Encoding: chunked\r\n"),
+        ("CONTENT-LENGTH:  0012 \r\nContent-Length: 0012\r\n", "Content-Length: 12\r\n"),
+        ("content-length: 00\r\n", "Content-Length: 0\r\n"),
+        ("", ""),
+    ] {
+        let text = passed_on(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), &client(false, false));
+        assert!(
+            text.starts_with(&format!("POST / HTTP/1.1\r\nHost: a\r\n{ours}X-Forwarded-For")),
+            "{fields:?} became {text}"
+        );
+    }
+}
+
+#[test]
+fn no_other_word_about_the_client_is_passed_on_but_a_trusted_proxys() {
+    let others = "X-Forwarded-Server: x\r\nx-forwarded-ssl: on\r\nX-Forwarded-Prefix: /\r\nX-Real-IP: 10.0.0.1\r\n\
+                  X-Forwarded-Client-Cert: x\r\n";
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{others}X-Forwarde: y\r\n\r\n");
+    assert_eq!(
+        passed_on(&head, &client(false, false)),
+        format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarde: y\r\n{OURS}X-Forwarded-Host: a\r\n\r\n")
+    );
+    assert!(passed_on(&head, &client(true, false)).contains(others));
 }
 
 #[test]

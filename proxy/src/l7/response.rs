@@ -1,8 +1,8 @@
 //! A response head: judged as strictly as a request's, and changed only where this hop must.
 
 use super::head::{
-    ConnectionOptions, Field, HeadEnd, LineCopier, classify, content_length, fields_offset, push_number,
-    slots,
+    ConnectionOptions, Field, HeadEnd, LineCopier, classify, content_length, fields_offset, members,
+    push_number, slots,
 };
 use super::refusal::{self, Refusal};
 use super::request::{Framing, RequestFacts};
@@ -180,6 +180,33 @@ fn push_head(
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether the protocol of a 101 response is among those that the request, as the endpoint got it, asked for (RFC 9110
+/// §7.8). Another one might carry requests past the routes.
+pub(crate) fn switches_as_asked(response: &[u8], request: &[u8]) -> bool {
+    let mut slots_of_request = slots();
+    let mut asked = httparse::Request::new(&mut []);
+    if !matches!(
+        asked.parse_with_uninit_headers(request, &mut slots_of_request),
+        Ok(httparse::Status::Complete(_))
+    ) {
+        return false;
+    }
+    let switched = with_parsed(response, |parsed| {
+        let mut protocols = protocols(parsed.headers).peekable();
+        Ok(protocols.peek().is_some()
+            && protocols.all(|to| self::protocols(asked.headers).any(|other| other.eq_ignore_ascii_case(to))))
+    });
+    switched.unwrap_or(false)
+}
+
+/// The members of all Upgrade fields.
+fn protocols<'b>(headers: &[httparse::Header<'b>]) -> impl Iterator<Item = &'b [u8]> {
+    headers
+        .iter()
+        .filter(|header| classify(header.name) == Field::Upgrade)
+        .flat_map(|header| members(header.value))
 }
 
 /// Octets a rewritten head may be longer than the one that came.

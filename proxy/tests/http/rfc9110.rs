@@ -109,6 +109,32 @@ fn section_7_8_an_upgraded_connection_carries_octets_both_ways() {
 }
 
 #[test]
+fn section_7_8_no_upgrade_field_of_several_leads_to_h2c() {
+    let (backend, requests) = Backend::answering(HELLO);
+    let node = Node::start(&[backend.address]);
+    let response = node.request(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\
+         Upgrade: websocket\r\nUpgrade: h2c\r\n\r\n",
+    );
+    assert_eq!(response.text(), "hello");
+    let (head, _) = requests.recv().unwrap();
+    assert!(!head.contains("h2c") && !head.contains("pgrade") && !head.contains("HTTP2"), "{head}");
+}
+
+#[test]
+fn section_7_8_a_switch_to_a_protocol_that_was_not_asked_for_is_502() {
+    for switched in ["Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n", ""] {
+        let (backend, _requests) = Backend::answering(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{switched}\r\n"
+        ));
+        let node = Node::start(&[backend.address]);
+        let response =
+            node.request("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert_eq!(response.status, 502, "{switched:?}");
+    }
+}
+
+#[test]
 fn section_7_8_an_upgrade_may_be_declined() {
     let (backend, _requests) = Backend::answering(HELLO);
     let node = Node::start(&[backend.address]);

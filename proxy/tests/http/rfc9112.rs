@@ -305,3 +305,24 @@ proptest! {
         prop_assert_eq!(response.text(), "abcdefghijklmnopqrstuvwxyz");
     }
 }
+
+#[test]
+fn section_3_2_a_request_of_http_1_0_without_host_goes_out_with_one() {
+    let (backend, requests) = Backend::answering(HELLO);
+    let node = Node::start(&[backend.address]);
+    assert_eq!(node.request("GET / HTTP/1.0\r\n\r\n").text(), "hello");
+    let (head, _) = requests.recv().unwrap();
+    assert_eq!(field(&head, "host"), Some(&*node.address.to_string()), "{head}");
+}
+
+#[test]
+fn section_7_1_2_trailers_that_speak_for_a_proxy_are_refused() {
+    for name in ["Forwarded", "X-Forwarded-For", "X-Forwarded-Whatever-It-Is", "X-Real-IP"] {
+        let body = format!("1\r\nx\r\n0\r\n{name}: 10.0.0.1\r\n\r\n");
+        let (got, lines) = exchange(
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}").as_bytes(),
+        );
+        assert!(got.starts_with("HTTP/1.1 400 "), "{name}: {got:?}");
+        assert!(lines.is_empty(), "{name}");
+    }
+}

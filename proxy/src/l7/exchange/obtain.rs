@@ -236,10 +236,14 @@ impl Exchange<'_> {
     }
 
     fn accept(&self, response: ResponseFacts) -> Result<ResponseFacts, Stop> {
-        if response.status == 101 && !(self.facts.upgrade && self.is_sent) {
-            return Err(Stop::Refuse(refusal::UPSTREAM_MALFORMED));
+        if response.status != 101 {
+            return Ok(response);
         }
-        Ok(response)
+        let head = &self.reply.filled()[..response.head_length];
+        if self.facts.upgrade && self.is_sent && response::switches_as_asked(head, &self.out) {
+            return Ok(response);
+        }
+        Err(Stop::Refuse(refusal::UPSTREAM_MALFORMED))
     }
 
     /// The endpoint closed before it answered. Sending the request again is safe if none of it was sent, or if

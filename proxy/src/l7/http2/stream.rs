@@ -77,7 +77,7 @@ fn plan(origin: &Origin, text: &[u8]) -> Result<Plan, Refusal> {
     let config = origin.worker.config();
     let mut slots = slots();
     match judge(text, &mut HeadEnd::default(), &config.limits, &mut slots)? {
-        Verdict::Complete(request) => Ok(origin.plan(&request)),
+        Verdict::Complete(request) => Ok(origin.plan(&request, None)),
         Verdict::Incomplete => Err(Refusal::bad(400, "malformed request")),
     }
 }

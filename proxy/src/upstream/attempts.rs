@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::time::Instant;
 
-use portolan_table::{AppProtocol, Slot, Snapshot};
+use portolan_table::{AppProtocol, Endpoint, Slot, Snapshot};
 use smallvec::SmallVec;
 
 use super::Refusal;
@@ -66,7 +66,7 @@ impl Attempts {
         if self.config.attempts_max > 1 {
             self.tried.push(endpoint.slot);
         }
-        Ok(Picked::new(&self.upstream, endpoint.address, endpoint.slot, app_protocol))
+        Ok(Picked::new(&self.upstream, endpoint, app_protocol, now))
     }
 
     fn allow_retry(&self, now: u64) -> Result<(), Refusal> {
@@ -83,8 +83,9 @@ impl Attempts {
     }
 }
 
-/// An endpoint that was chosen. Counts as in flight until dropped; one of [`succeeded`](Self::succeeded) and
-/// [`failed`](Self::failed) says how it went. Dropped without, nothing is learnt.
+/// An endpoint that was chosen. Counts as in flight until dropped; [`failed`](Self::failed), or
+/// [`answered`](Self::answered) and then [`completed`](Self::completed), say how it went. Dropped without, nothing is
+/// learnt.
 #[derive(Debug)]
 pub struct Picked {
     /// Where to connect.
@@ -93,6 +94,9 @@ pub struct Picked {
     pub slot: Slot,
     /// What the scheduler says is spoken there.
     pub app_protocol: AppProtocol,
+    /// The request shows whether the endpoint is in order again.
+    is_trial: Cell<bool>,
+    has_failed: Cell<bool>,
     departure: Departure,
 }
 
@@ -105,26 +109,69 @@ pub(crate) struct Departure {
 }
 
 impl Picked {
-    fn new(upstream: &Rc<Upstream>, address: SocketAddr, slot: Slot, app_protocol: AppProtocol) -> Self {
+    fn new(upstream: &Rc<Upstream>, endpoint: Endpoint, app_protocol: AppProtocol, now: u64) -> Self {
+        let Endpoint { address, slot, .. } = endpoint;
         let cell = upstream.cells().own(slot);
         cell.set_in_flight(cell.in_flight().saturating_add(1));
         upstream.open.set(upstream.open.get() + 1);
+        let until = cell.suspended_until();
+        let is_trial = until != 0 && now >= until && !cell.on_trial();
+        if is_trial {
+            cell.set_on_trial(true);
+        }
         let departure = Departure { upstream: Rc::clone(upstream), slot, left_at: Cell::new(None) };
-        Self { address, slot, app_protocol, departure }
+        Self {
+            address,
+            slot,
+            app_protocol,
+            is_trial: Cell::new(is_trial),
+            has_failed: Cell::new(false),
+            departure,
+        }
     }
 
-    /// The endpoint did its part: it answered (not with 502, 503 or 504), or the connection was made (TCP).
-    /// `latency` is the time to the head of the response, or to connect.
+    /// The head of a response came, and not with 502, 503 or 504. `latency` is the time to it. What the endpoint did
+    /// wrong before is not forgotten yet: the rest of the response may still break.
     #[inline]
-    pub fn succeeded(&self, latency: Duration, now: Instant) {
-        let upstream = &self.departure.upstream;
-        upstream.succeeded(self.slot, latency, upstream.worker.board.millis(now));
+    pub fn answered(&self, latency: Duration) {
+        self.end_trial();
+        self.departure.upstream.answered(self.slot, latency);
     }
 
-    /// It refused, reset, timed out, or answered 502, 503 or 504.
+    /// The response came to its end: the endpoint did its part, unless this request [`failed`](Self::failed). `now`
+    /// may be the time of the head, which spares a look at the clock.
+    #[inline]
+    pub fn completed(&self, now: Instant) {
+        self.end_trial();
+        let upstream = &self.departure.upstream;
+        if !self.has_failed.get() {
+            upstream.completed(self.slot, upstream.worker.board.millis(now));
+        }
+    }
+
+    /// Both at once: for a connection that was made, behind which there is nothing to judge by.
+    pub fn succeeded(&self, latency: Duration, now: Instant) {
+        self.answered(latency);
+        self.completed(now);
+    }
+
+    /// It refused, reset, timed out, broke off, or answered 502, 503 or 504. Counts once.
     pub fn failed(&self, now: Instant) {
+        self.end_trial();
+        if self.has_failed.replace(true) {
+            return;
+        }
         let upstream = &self.departure.upstream;
         upstream.failed(self.slot, upstream.worker.board.millis(now));
+    }
+
+    #[inline]
+    fn end_trial(&self) {
+        if self.is_trial.replace(false)
+            && let Some(cell) = self.departure.upstream.cells().held(self.slot)
+        {
+            cell.set_on_trial(false);
+        }
     }
 
     /// Since when the endpoint has been out of the live ones, as of the last [`tick`](super::Upstreams::tick);
@@ -153,6 +200,7 @@ impl Departure {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        self.end_trial();
         let upstream = &self.departure.upstream;
         upstream.open.set(upstream.open.get().saturating_sub(1));
         // If the slot is another endpoint's by now, its count is not ours.

@@ -4,7 +4,7 @@
 //! loads and stores, never a locked instruction. A reader may see the fields of one cell from two moments.
 //! Chunks grow with the number of slots and never move, so a reader needs no lock either.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -29,7 +29,9 @@ pub(super) struct EndpointCell {
     /// Failures in a row.
     failures: AtomicU16,
     /// Ejections that count towards the next one's length.
-    ejections: AtomicU16,
+    ejections: AtomicU8,
+    /// A trial is under way: a request that was sent after the time of an ejection, to see.
+    on_trial: AtomicBool,
     /// When it may be tried again, in milliseconds of the board's clock; 0: it is not suspended.
     suspended_until: AtomicU64,
     /// When the last ejection ended or will, in the same clock; 0: never ejected.
@@ -64,8 +66,16 @@ impl EndpointCell {
         self.failures.store(count, Relaxed);
     }
 
-    pub(super) fn ejections(&self) -> u16 {
+    pub(super) fn ejections(&self) -> u8 {
         self.ejections.load(Relaxed)
+    }
+
+    pub(super) fn on_trial(&self) -> bool {
+        self.on_trial.load(Relaxed)
+    }
+
+    pub(super) fn set_on_trial(&self, is: bool) {
+        self.on_trial.store(is, Relaxed);
     }
 
     /// 0: not suspended.
@@ -77,7 +87,7 @@ impl EndpointCell {
         self.back_at.load(Relaxed)
     }
 
-    pub(super) fn suspend(&self, until: u64, ejections: u16) {
+    pub(super) fn suspend(&self, until: u64, ejections: u8) {
         self.suspended_until.store(until, Relaxed);
         self.back_at.store(until, Relaxed);
         self.ejections.store(ejections, Relaxed);
@@ -103,6 +113,7 @@ impl EndpointCell {
         self.latency_us.store(0, Relaxed);
         self.failures.store(0, Relaxed);
         self.ejections.store(0, Relaxed);
+        self.on_trial.store(false, Relaxed);
         self.suspended_until.store(0, Relaxed);
         self.back_at.store(0, Relaxed);
         self.epoch.store(epoch, Relaxed);

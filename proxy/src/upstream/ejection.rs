@@ -9,6 +9,10 @@
 //!        └───────────────────────────────────────── succeeded ─────────┴───────────────────────────┘
 //! ```
 //!
+//! A trial is under way from the pick until it has an answer, has failed or is given up; what else is open to the
+//! endpoint, of before the ejection or relays that live for hours, is no trial. Only a response that came to its end
+//! (or, for a relay, a connection that was made) is a success: a head alone proves little.
+//!
 //! An endpoint counts as suspended from its ejection until it has succeeded. When too many are, nobody else is
 //! ejected; when endpoints leave so that too few others remain, suspension is ignored (panic).
 
@@ -34,9 +38,14 @@ impl Upstream {
         left > 0 && left as f64 >= config.panic_threshold * live as f64
     }
 
-    pub(super) fn succeeded(&self, slot: Slot, latency: Duration, now: u64) {
+    pub(super) fn answered(&self, slot: Slot, latency: Duration) {
+        if let Some(cell) = self.cells().held(slot) {
+            cell.add_latency(latency);
+        }
+    }
+
+    pub(super) fn completed(&self, slot: Slot, now: u64) {
         let Some(cell) = self.cells().held(slot) else { return };
-        cell.add_latency(latency);
         let until = cell.suspended_until();
         if until == 0 {
             if cell.failures() != 0 {

@@ -231,7 +231,7 @@ impl Upstream {
         let in_flight = cell.in_flight();
         let until = cell.suspended_until();
         // After its time an endpoint gets one request at a time, until one succeeds.
-        if until != 0 && strict && (wish.now < until || in_flight > 0) {
+        if until != 0 && strict && (wish.now < until || cell.on_trial()) {
             return Fit::Suspended;
         }
         if wish.tried.contains(&endpoint.slot) {

@@ -264,6 +264,50 @@ fn failures_in_a_row_eject_and_one_success_brings_back() {
 }
 
 #[test]
+fn a_connection_that_lives_for_hours_does_not_keep_an_ejected_endpoint_out() {
+    let bench = Bench::new(eject_after(3, 0.3), &fixture::endpoints(3));
+    let long = core::iter::repeat_with(|| bench.pick(bench.start).unwrap())
+        .find(|picked| picked.slot.index == 1)
+        .unwrap();
+    bench.fail(1, 3, bench.start);
+    assert!(bench.ejected(1, bench.start));
+    let later = bench.at(3_600.0);
+    assert_eq!(bench.shares(30, later)[&1], 10, "its trial succeeded");
+    drop(long);
+}
+
+#[test]
+fn a_trial_that_is_given_up_makes_room_for_the_next() {
+    let bench = Bench::new(eject_after(3, 0.3), &fixture::endpoints(3));
+    bench.fail(1, 3, bench.start);
+    let later = bench.at(10.0);
+    for _ in 0..5 {
+        let open: Vec<_> = (0..30).map(|_| bench.pick(later).unwrap()).collect();
+        assert_eq!(open.iter().filter(|picked| picked.slot.index == 1).count(), 1, "one at a time");
+    }
+}
+
+#[test]
+fn a_head_alone_is_no_success() {
+    let bench = Bench::new(eject_after(3, 0.3), &fixture::endpoints(3));
+    let broken = |now| {
+        for _ in 0..100 {
+            let picked = bench.pick(now).unwrap();
+            picked.answered(Duration::from_millis(1));
+            if picked.slot.index == 1 {
+                picked.failed(now);
+                picked.completed(now);
+            }
+        }
+    };
+    broken(bench.start);
+    assert!(bench.ejected(1, bench.start), "three broke off one after the other, each behind a good head");
+    let later = bench.at(6.0);
+    broken(later);
+    assert!(bench.ejected(1, later), "nor does a head end the ejection");
+}
+
+#[test]
 fn time_out_of_rotation_doubles_and_is_forgotten() {
     let bench = Bench::new(eject_after(2, 0.5), &fixture::endpoints(4));
     let left = |now| {

@@ -4,7 +4,7 @@
 //!  accepted ─► head ─► exchange ─► idle ─► head ─► …        idle: no buffer held, limit keep_alive
 //!               │         │         └─► closed (client, limit, drain)
 //!               │         ├─► lingering close (Connection: close, answers of ours that end it)
-//!               └─► 4xx ──┘─► reset (the response broke in the middle)
+//!               └─► 4xx ──┘─► dropped (the response broke in the middle)
 //! ```
 
 use core::net::SocketAddr;
@@ -101,7 +101,6 @@ impl Connection {
             match Exchange::new(&mut self, plan).run().await {
                 Ending::KeepAlive => {}
                 Ending::Close => return self.close().await,
-                Ending::Reset => return self.reset(),
                 Ending::Done => return,
                 Ending::Tunnel(upgraded) => return self.tunnel(*upgraded).await,
             }
@@ -290,11 +289,5 @@ impl Connection {
             drain: config.drain,
         };
         l4::relay(&worker.relays, tunnel).await;
-    }
-
-    /// Ends the connection so that the client can't take what it got for a complete response.
-    fn reset(self) {
-        // Without the option the end is an ordinary one, which framing tells from a complete response.
-        let _ = socket2::SockRef::from(&self.client).set_linger(Some(Duration::ZERO));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::harness::*;
 
@@ -42,23 +43,79 @@ fn a_response_until_close_that_is_reset_is_a_reset_for_the_client() {
     let backend = Backend::start(|mut client| {
         client.request();
         client.send("HTTP/1.1 200 OK\r\n\r\npart");
-        socket2::SockRef::from(&client.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
         // The part is on its way before the reset.
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     });
     let node = Node::start(&[backend.address]);
     let mut client = node.connect();
     client.send(get("/"));
     client.head();
-    let end = loop {
-        let mut piece = [0; 100];
+    assert_eq!(end_of(&mut client), "reset");
+}
+
+/// Reads on; how it ends.
+fn end_of(client: &mut Client) -> &'static str {
+    let mut piece = vec![0; 1 << 16];
+    loop {
         match std::io::Read::read(&mut client.stream, &mut piece) {
             Ok(0) => break "end",
             Ok(_) => {}
-            Err(_) => break "reset",
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break "reset",
+            Err(error) => panic!("neither an end nor a reset: {error}"),
         }
-    };
-    assert_eq!(end, "reset");
+    }
+}
+
+/// Responses whose end is the end of the connection, and requests that get them.
+const UNTIL_CLOSE: [(&str, &str); 2] = [
+    ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"),
+    // An old client gets chunks decoded.
+    ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4000000\r\n"),
+];
+
+/// An endpoint that sends more than the kernel takes for a client that reads nothing.
+fn sends_much(head: &'static str) -> Backend {
+    Backend::start(move |mut client| {
+        client.request();
+        client.send(head);
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..64 {
+            if !client.try_send(&piece) {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_response_until_close_cut_off_by_a_slow_client_is_a_reset_for_it() {
+    for (request, head) in UNTIL_CLOSE {
+        let backend = sends_much(head);
+        let mut config = config();
+        config.timeouts.write_stall = Duration::from_millis(200);
+        let node = Node::with(config, &[backend.address]);
+        let mut client = node.connect();
+        client.send(request);
+        let counted = "portolan_proxy_requests_total{class=\"2xx\",listener=\"web\"}";
+        eventually("the response is given up", || node.metric(counted) == 1.0);
+        assert_eq!(end_of(&mut client), "reset", "{head:?}");
+    }
+}
+
+#[test]
+fn a_response_until_close_cut_off_by_the_drain_limit_is_a_reset_for_the_client() {
+    for (request, head) in UNTIL_CLOSE {
+        let backend = sends_much(head);
+        let mut config = config();
+        config.drain = Duration::from_millis(200);
+        let node = Node::with(config, &[backend.address]);
+        let mut client = node.connect();
+        client.send(request);
+        client.head();
+        node.join();
+        assert_eq!(end_of(&mut client), "reset", "{head:?}");
+    }
 }
 
 #[test]

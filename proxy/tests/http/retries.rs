@@ -134,3 +134,20 @@ fn a_response_that_began_is_not_asked_for_again() {
     assert_eq!(node.request(&get("/")).status, 502);
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn an_endpoint_whose_bodies_break_off_is_ejected() {
+    let broken = Backend::start(|mut client| {
+        client.request();
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
+    });
+    let (good, _requests) = Backend::answering(HELLO);
+    let node = Node::start(&[broken.address, good.address]);
+    for _ in 0..40 {
+        let mut client = node.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.rest();
+    }
+    // Five failures in a row are the default, however good the heads before them.
+    assert_eq!(broken.connections(), 5);
+}

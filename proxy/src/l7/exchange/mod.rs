@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::time::Instant;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::buffer::Buffer;
@@ -32,9 +33,7 @@ pub(super) enum Ending {
     KeepAlive,
     /// It ends in order.
     Close,
-    /// The response broke: the client must notice.
-    Reset,
-    /// It is gone.
+    /// It is gone, or the response broke: what is left is to drop it.
     Done,
     /// It is another protocol's.
     Tunnel(Box<Upgraded>),
@@ -86,6 +85,8 @@ pub(super) struct Exchange<'c> {
     interims: u32,
     /// The head of the response was written by itself.
     has_led: bool,
+    /// The end of the connection would be the end of the response's content, of which there should be more.
+    ends_content: bool,
     /// What the limit that runs is for.
     phase: Phase,
     drain_round: u32,
@@ -123,6 +124,7 @@ impl<'c> Exchange<'c> {
             reply_end: HeadEnd::default(),
             interims: 0,
             has_led: false,
+            ends_content: false,
             phase: Phase::RequestWrite,
             drain_round,
             attempts: plan.attempts,
@@ -219,5 +221,17 @@ impl<'c> Exchange<'c> {
         }
         self.drain_round = worker.drain_round();
         picked.left_at().is_some_and(|left| left.elapsed() >= worker.config().drain)
+    }
+}
+
+impl Drop for Exchange<'_> {
+    /// However a response ends early, also where the whole connection is dropped at the drain limit: the client must
+    /// not take what it has for all of it. Where the framing shows that something is missing, an ordinary end will do,
+    /// and what is there arrives; elsewhere it has to be a reset.
+    fn drop(&mut self) {
+        if self.ends_content {
+            // Should the option be refused, there is no other way to say it.
+            let _ = SockRef::from(&self.connection.client).set_linger(Some(Duration::ZERO));
+        }
     }
 }

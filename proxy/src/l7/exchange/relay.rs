@@ -19,7 +19,7 @@ impl Exchange<'_> {
         self.status = response.status;
         match response.status {
             502..=504 => upstream.picked.failed(now),
-            _ => upstream.picked.succeeded(now.duration_since(self.started), now),
+            _ => upstream.picked.answered(now.duration_since(self.started)),
         }
         let must_decode = self.facts.is_http10 && response.framing == Framing::Chunked;
         let keep_alive = self.facts.keep_alive
@@ -31,10 +31,12 @@ impl Exchange<'_> {
         if must_decode {
             download.decode();
         }
+        self.ends_content = response.framing == Framing::UntilClose || must_decode;
         if self.lead(&response, keep_alive, &mut download).await.is_err() {
             return Ending::Done;
         }
         if response.status == 101 {
+            upstream.picked.completed(now);
             let Upstream { stream, picked, .. } = upstream;
             return Ending::Tunnel(Box::new(Upgraded {
                 stream,
@@ -47,6 +49,8 @@ impl Exchange<'_> {
         self.octets_down = download.moved();
         match moved {
             Ok(()) => {
+                self.ends_content = false;
+                upstream.picked.completed(now);
                 self.keep(upstream, &response);
                 if keep_alive { Ending::KeepAlive } else { Ending::Close }
             }
@@ -54,19 +58,18 @@ impl Exchange<'_> {
             Err(_) => {
                 upstream.picked.failed(Instant::now());
                 drop(upstream);
-                self.break_off(&download, response.framing, must_decode).await
+                self.break_off(&download).await
             }
         }
     }
 
     /// The response broke. The client must not take what it has for all of it.
-    async fn break_off(&mut self, download: &Pump, framing: Framing, is_decoded: bool) -> Ending {
+    async fn break_off(&mut self, download: &Pump) -> Ending {
         if download.moved() == 0 && !self.has_led {
+            self.ends_content = false;
             return self.answer(refusal::UPSTREAM_MALFORMED).await;
         }
-        // Where the framing shows that something is missing, an end will do, and what is there arrives. Where the
-        // end of the connection would be the end of the content, it has to be a reset.
-        if framing == Framing::UntilClose || is_decoded { Ending::Reset } else { Ending::Done }
+        Ending::Done
     }
 
     /// Makes the response's head what the client is to get, in front of the content that came with it.

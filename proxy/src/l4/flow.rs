@@ -36,6 +36,8 @@ pub(super) struct Flow {
     spliced: bool,
     small: u8,
     ended: bool,
+    /// The receiver is gone, and how.
+    refused: Option<Refused>,
     /// Octets sent on.
     pub(super) moved: u64,
 }
@@ -55,18 +57,34 @@ pub(super) enum Failed {
     /// The one that is read.
     From,
     /// The one that is written to.
-    To,
+    To(Refused),
+}
+
+/// How a receiver that takes no more had ended its own direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// In order, before it stopped reading.
+    Finished,
+    /// It did not: what it sent last may be cut off.
+    Broken,
+}
+
+impl Refused {
+    /// A write to a socket that was reset says which: "broken pipe" if the end of the other side had come before.
+    fn of(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Finished } else { Self::Broken }
+    }
 }
 
 impl Flow {
     /// A direction that begins with these octets.
     pub(super) fn new(first: &[u8]) -> Self {
         let held = if first.is_empty() { Held::Nothing } else { Held::Buffer(first.to_vec(), 0) };
-        Self { held, spliced: false, small: 0, ended: false, moved: 0 }
+        Self { held, spliced: false, small: 0, ended: false, refused: None, moved: 0 }
     }
 
     /// Moves what can be moved. Ready when everything up to the end of `from` was passed on; the end itself is the
-    /// caller's to pass on.
+    /// caller's to pass on. After a failure of `to` it may be polled on, and says the same each time.
     pub(super) fn poll(
         &mut self,
         relays: &Relays,
@@ -74,11 +92,29 @@ impl Flow {
         to: &mut TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failed>> {
-        if self.ended {
-            return Poll::Ready(Ok(()));
+        if self.refused.is_none() && !self.ended {
+            match ready!(self.poll_move(relays, from, to, cx)) {
+                Err(Failed::To(refused)) => {
+                    self.release(relays);
+                    self.refused = Some(refused);
+                }
+                moved => return Poll::Ready(moved),
+            }
         }
+        let Some(refused) = self.refused else { return Poll::Ready(Ok(())) };
+        self.drop_what_comes(relays, from, cx).map_err(|_| Failed::From)?;
+        Poll::Ready(Err(Failed::To(refused)))
+    }
+
+    fn poll_move(
+        &mut self,
+        relays: &Relays,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failed>> {
         for _ in 0..ROUNDS {
-            ready!(self.poll_send_held(relays, to, cx)).map_err(|_| Failed::To)?;
+            ready!(self.poll_send_held(relays, to, cx)).map_err(|error| Failed::To(Refused::of(&error)))?;
             let more = if self.spliced {
                 ready!(self.poll_fill(relays, from, cx))?
             } else {
@@ -93,9 +129,38 @@ impl Flow {
         Poll::Pending
     }
 
-    /// Everything was passed on.
+    /// Reads on without a receiver, so that the sender is not stuck and what it is sent last can reach it: a socket
+    /// closed with unread octets is reset.
+    fn drop_what_comes(
+        &mut self,
+        relays: &Relays,
+        from: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
+        let scratch = &mut *relays.scratch.borrow_mut();
+        for _ in 0..ROUNDS {
+            let mut read = ReadBuf::new(scratch);
+            match Pin::new(&mut *from).poll_read(cx, &mut read) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(()),
+            }
+            if read.filled().is_empty() {
+                self.ended = true;
+                return Ok(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// The end of `from` was seen.
     pub(super) fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// The receiver broke.
+    pub(super) fn broke(&self) -> bool {
+        self.refused == Some(Refused::Broken)
     }
 
     /// Gives the pipe back, if one is held. To be called before the flow is dropped.
@@ -161,7 +226,7 @@ impl Flow {
             return Poll::Ready(Ok(false));
         }
         let sent = match Pin::new(to).poll_write(cx, octets) {
-            Poll::Ready(result) => result.map_err(|_| Failed::To)?,
+            Poll::Ready(result) => result.map_err(|error| Failed::To(Refused::of(&error)))?,
             Poll::Pending => 0,
         };
         self.moved += sent as u64;

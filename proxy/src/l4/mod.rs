@@ -34,6 +34,9 @@ use crate::upstream::{Attempts, Counters, Picked, Refusal, Upstreams};
 /// Pause after an accept that failed for want of descriptors or memory: retrying at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a listener that was stopped takes on those who had connected before.
+const LAST_ACCEPTS: Duration = Duration::from_millis(50);
+
 /// What a `tcp` listener needs of its worker.
 #[derive(Debug, Clone)]
 pub struct Env {
@@ -67,7 +70,7 @@ struct Limits {
 }
 
 /// Accepts on a `tcp` listener and relays every connection to an endpoint of the listener's rule, until `stop`;
-/// then accepts no more, lets open relays go on for the drain time, and returns. Needs a `LocalSet`.
+/// then takes on who waits already and accepts no more, lets open relays go on for the drain time, and returns. Needs a `LocalSet`.
 pub async fn serve(env: Env, name: Arc<str>, listener: TcpListener, stop: CancellationToken) {
     // Accepted connections inherit it, which saves a call for each.
     let _ = SockRef::from(&listener).set_tcp_nodelay(true);
@@ -90,6 +93,12 @@ pub async fn serve(env: Env, name: Arc<str>, listener: TcpListener, stop: Cancel
                 Err(error) => this.accept_failed(&error).await,
             },
         }
+    }
+    // Connections that wait to be accepted were made in good faith; closing the socket would reset them. A moment,
+    // because the reactor may not have told of them yet, and no longer, because others may never stop coming.
+    let until = Instant::now() + LAST_ACCEPTS;
+    while let Ok(Ok((downstream, client))) = tokio::time::timeout_at(until, listener.accept()).await {
+        this.admit(&tasks, downstream, client);
     }
     drop(listener);
     tasks.close();

@@ -11,12 +11,15 @@ use std::time::Instant;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::flow::{Failed, Flow};
+use super::flow::{Failed, Flow, Refused};
 use super::pipe::Pipes;
 use crate::upstream::{Departure, Picked};
 
 /// Size of the scratch buffer in octets. A direction that fills it in one read is spliced from then on.
 const SCRATCH: usize = 64 * 1024;
+
+/// How long the last octets of a side that broke have to reach the other one before that is reset too.
+const LAST_OCTETS: Duration = Duration::from_millis(500);
 
 /// What the relays of one worker share: scratch buffer, pipes, the list that idle time-outs go by. For one thread.
 #[derive(Debug)]
@@ -197,9 +200,32 @@ pub(super) async fn relay_for(
         upstream: tunnel.upstream,
         watched,
     };
-    let end = poll_fn(|cx| pair.poll(cx, &mut moved)).await;
-    pair.close(end);
+    let (end, manner) = poll_fn(|cx| pair.poll(cx, &mut moved)).await;
+    if manner == Manner::ResetAfterLast {
+        tokio::time::sleep(LAST_OCTETS).await;
+    }
+    pair.close(end, manner);
     Relayed { up: pair.up.moved, down: pair.down.moved, end }
+}
+
+/// How the side that is left is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    InOrder,
+    /// An ordinary end would look as if all had been said.
+    Reset,
+    /// As well, but what the other side had said before it broke has just been passed on.
+    ResetAfterLast,
+}
+
+impl Manner {
+    /// After the end of what a side sent that takes no more.
+    fn after(refused: Refused) -> Self {
+        match refused {
+            Refused::Finished => Self::InOrder,
+            Refused::Broken => Self::ResetAfterLast,
+        }
+    }
 }
 
 struct Pair {
@@ -211,19 +237,19 @@ struct Pair {
 }
 
 impl Pair {
-    fn poll(&mut self, cx: &mut Context<'_>, moved: &mut impl FnMut(u64, u64)) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, moved: &mut impl FnMut(u64, u64)) -> Poll<(End, Manner)> {
         let (relays, watch) = (&*self.watched.relays, &*self.watched.watch);
         if let Some(end) = watch.end.get() {
-            return Poll::Ready(end);
+            return Poll::Ready((end, Manner::InOrder));
         }
         let before = (self.up.moved, self.down.moved);
         let ended = (self.up.ended(), self.down.ended());
         let up = self.up.poll(relays, &mut self.downstream, &mut self.upstream, cx);
         let down = self.down.poll(relays, &mut self.upstream, &mut self.downstream, cx);
-        // The second end is passed on by closing both.
+        // The second end is passed on by closing both. Of a side that broke the end is none.
         match (self.up.ended(), self.down.ended()) {
-            (true, false) if !ended.0 => shut(&self.upstream),
-            (false, true) if !ended.1 => shut(&self.downstream),
+            (true, false) if !ended.0 && !self.down.broke() => shut(&self.upstream),
+            (false, true) if !ended.1 && !self.up.broke() => shut(&self.downstream),
             _ => {}
         }
         let (up_moved, down_moved) = (self.up.moved - before.0, self.down.moved - before.1);
@@ -231,33 +257,40 @@ impl Pair {
             watch.active.set(relays.now.get());
             moved(up_moved, down_moved);
         }
-        match (up, down) {
-            (Poll::Ready(Err(Failed::From)), _) | (_, Poll::Ready(Err(Failed::To))) => {
-                Poll::Ready(End::Downstream)
-            }
-            (Poll::Ready(Err(Failed::To)), _) | (_, Poll::Ready(Err(Failed::From))) => {
-                Poll::Ready(End::Upstream)
-            }
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Closed),
-            _ => {
-                let mut waker = watch.waker.borrow_mut();
-                if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
-                }
-                Poll::Pending
+        let ended = judge(up, down);
+        if ended.is_pending() {
+            let mut waker = watch.waker.borrow_mut();
+            if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
             }
         }
+        ended
     }
 
-    /// After a failure of one side the other is reset: an ordinary end would look as if all had been said.
-    fn close(&mut self, end: End) {
+    fn close(&mut self, end: End, manner: Manner) {
         let other = match end {
+            _ if manner == Manner::InOrder => return,
             End::Closed | End::Idle | End::Drained => return,
             End::Downstream => &self.upstream,
             End::Upstream => &self.downstream,
         };
         let _ = SockRef::from(other).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// Whether the relay is over. A side that takes no more may still have said something: what it sent goes on to its
+/// own end, which is near, since a socket that was reset gets nothing new.
+fn judge(up: Poll<Result<(), Failed>>, down: Poll<Result<(), Failed>>) -> Poll<(End, Manner)> {
+    use Poll::Ready;
+    Ready(match (up, down) {
+        (Ready(Err(Failed::From)), _) => (End::Downstream, Manner::Reset),
+        (_, Ready(Err(Failed::From))) => (End::Upstream, Manner::Reset),
+        (Ready(Err(Failed::To(_))), Ready(Err(Failed::To(_)))) => (End::Upstream, Manner::Reset),
+        (Ready(Err(Failed::To(how))), Ready(Ok(()))) => (End::Upstream, Manner::after(how)),
+        (Ready(Ok(())), Ready(Err(Failed::To(how)))) => (End::Downstream, Manner::after(how)),
+        (Ready(Ok(())), Ready(Ok(()))) => (End::Closed, Manner::InOrder),
+        (Poll::Pending, _) | (_, Poll::Pending) => return Poll::Pending,
+    })
 }
 
 /// Passes the end of the other side on. If this side has gone already, its own direction will tell.

@@ -301,6 +301,57 @@ fn a_reset_is_passed_on() {
     }
 }
 
+#[test]
+fn what_a_side_said_before_it_stopped_reading_arrives() {
+    for by_server in [true, false] {
+        run(async {
+            let Bench { client, server, done, .. } = bench(LIMIT);
+            let (quits, talks) = if by_server { (server, client) } else { (client, server) };
+            let talk = thread::spawn(move || {
+                let (mut quits, mut talks) = (quits, talks);
+                let mut writes = talks.try_clone().unwrap();
+                // More than is taken, so that the relay has octets left to write when the reset comes.
+                let writer = thread::spawn(move || writes.write_all(&vec![b'x'; 64 << 20]));
+                thread::sleep(Duration::from_millis(200));
+                quits.read_exact(&mut [0]).unwrap();
+                quits.write_all(b"no more of that").unwrap();
+                // With octets unread this is a reset, and what was written before is still to be read.
+                drop(quits);
+                let mut text = [0; 15];
+                talks.read_exact(&mut text).unwrap();
+                assert_eq!(&text, b"no more of that");
+                let error = writer.join().unwrap().expect_err("an ordinary end would hide the reset");
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            });
+            joined(talk).await;
+            let want = if by_server { End::Upstream } else { End::Downstream };
+            assert_eq!(done.await.unwrap().end, want);
+        });
+    }
+}
+
+#[test]
+fn a_side_that_finished_before_it_stopped_reading_is_not_taken_for_broken() {
+    run(async {
+        let Bench { mut client, mut server, done, .. } = bench(LIMIT);
+        let talk = thread::spawn(move || {
+            client.write_all(&vec![b'x'; 1 << 20]).unwrap();
+            server.read_exact(&mut [0]).unwrap();
+            server.write_all(b"all there is").unwrap();
+            server.shutdown(Shutdown::Write).unwrap();
+            thread::sleep(Duration::from_millis(50));
+            drop(server);
+            let _ = client.write_all(&vec![b'x'; 1 << 20]);
+            let mut text = [0; 12];
+            client.read_exact(&mut text).unwrap();
+            assert_eq!(&text, b"all there is");
+            assert_eq!(client.read(&mut text).unwrap(), 0);
+        });
+        joined(talk).await;
+        assert_eq!(done.await.unwrap().end, End::Upstream);
+    });
+}
+
 /// A `tcp` listener `db` in front of a service `app`.
 struct Served {
     world: World,
@@ -481,6 +532,27 @@ fn a_stopped_listener_drains() {
         assert!(!served.done.is_finished(), "one is still open");
         served.done.await.unwrap();
         assert_eq!(served.env.relays.open(), 0);
+    });
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_served_after_the_stop() {
+    run(async {
+        let served = served(|_| {}, &[echo("a:")]).await;
+        // Nothing is accepted while this thread does not yield.
+        let waiting: Vec<_> = (0..20).map(|_| StdStream::connect(served.address).unwrap()).collect();
+        served.stop.cancel();
+        let answers = thread::spawn(move || {
+            waiting.into_iter().all(|mut client| {
+                let mut text = String::new();
+                client.write_all(b"x").unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                client.read_to_string(&mut text).unwrap();
+                text == "a:x"
+            })
+        });
+        assert!(joined(answers).await);
+        served.done.await.unwrap();
     });
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod h2_client;
 mod harness;
 
 mod access_log;
@@ -15,3 +16,4 @@ mod rfc9110;
 mod rfc9112;
 mod rfc9113;
 mod smuggling;
+mod streams;

@@ -1,52 +1,16 @@
 //! RFC 9113: HTTP/2 with prior knowledge, in front of endpoints that speak HTTP/1.1.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use hyper::body::Frame;
 use tokio::task::JoinSet;
 
+use crate::h2_client::*;
 use crate::harness::*;
-
-type Content = http_body_util::combinators::BoxBody<Bytes, Infallible>;
-
-/// Runs a client; gives what it makes of a connection.
-fn with_client<T>(node: &Node, act: impl AsyncFnOnce(SendRequest<Content>) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(node.address).await.unwrap();
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        let mut driving = JoinSet::new();
-        driving.spawn(connection);
-        tokio::time::timeout(PATIENCE, act(sender)).await.expect("it takes too long")
-    })
-}
-
-fn empty() -> Content {
-    Empty::new().boxed()
-}
-
-fn full(octets: impl Into<Bytes>) -> Content {
-    Full::new(octets.into()).boxed()
-}
-
-async fn whole(response: Response<Incoming>) -> (u16, HeaderMap, Bytes, Option<HeaderMap>) {
-    let (parts, body) = response.into_parts();
-    let collected = body.collect().await.unwrap();
-    let trailers = collected.trailers().cloned();
-    (parts.status.as_u16(), parts.headers, collected.to_bytes(), trailers)
-}
-
-fn to(path: &str) -> http::request::Builder {
-    Request::builder().uri(format!("http://app.example{path}"))
-}
 
 #[test]
 fn section_8_1_a_request_becomes_one_of_http_1_1_and_back() {
@@ -116,21 +80,6 @@ fn section_8_1_content_and_trailers_stream_both_ways() {
     assert_eq!((field(&head, "content-length"), body.as_slice()), (Some("4"), &b"body"[..]));
     assert_eq!(field(&head, "transfer-encoding"), None);
     assert_eq!(backend.connections(), 1);
-}
-
-/// Frames that are all there.
-struct Frames(std::collections::VecDeque<Frame<Bytes>>);
-
-impl Body for Frames {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Ready(self.get_mut().0.pop_front().map(Ok))
-    }
 }
 
 #[test]
@@ -259,21 +208,6 @@ fn an_idle_connection_is_closed() {
     });
 }
 
-/// Content of which nothing ever comes.
-struct Never;
-
-impl Body for Never {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Pending
-    }
-}
-
 #[test]
 fn a_request_body_that_stops_is_408() {
     let (backend, requests) = Backend::answering(HELLO);
@@ -281,7 +215,8 @@ fn a_request_body_that_stops_is_408() {
     config.timeouts.request_body_idle = Duration::from_millis(150);
     let node = Node::with(config, &[backend.address]);
     with_client(&node, async |mut sender| {
-        let request = to("/").method("POST").header("content-length", 5).body(Never.boxed()).unwrap();
+        let request =
+            to("/").method("POST").header("content-length", 5).body(Unfinished::default().boxed()).unwrap();
         let (status, ..) = whole(sender.send_request(request).await.unwrap()).await;
         assert_eq!(status, 408);
     });

@@ -2,14 +2,15 @@
 //!
 //! A stream's head is written down as an HTTP/1.1 head, judged and rewritten by the same code as a client's
 //! own, so that no rule holds for one protocol alone. Limits: streams and header list by configuration,
-//! resets by the defaults of `hyper` (RFC 9113 §10.5).
+//! memory by the windows below, resets by the defaults of `hyper` (RFC 9113 §10.5).
 
 mod head;
+mod obtain;
+mod open;
 mod reply;
 mod stream;
 mod upload;
 
-use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
 use core::pin::pin;
 use core::task::{Context, Poll};
@@ -24,43 +25,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use super::buffer::Buffer;
 use super::clock::Timer;
 use super::origin::Origin;
+use open::{OnThisThread, OpenStream, Streams};
 use reply::Reply;
 
-/// Streams of one connection, as far as its limits go.
-#[derive(Debug, Default)]
-pub(super) struct Streams {
-    open: Cell<usize>,
-    /// Grows with everything that moves on any stream.
-    moved: Cell<u64>,
-}
-
-/// One open stream.
-#[derive(Debug)]
-pub(super) struct OpenStream(Rc<Streams>);
-
-impl OpenStream {
-    fn new(streams: &Rc<Streams>) -> Self {
-        streams.open.set(streams.open.get() + 1);
-        Self(Rc::clone(streams))
-    }
-
-    /// Something moved.
-    fn moved(&self) {
-        self.0.moved.set(self.0.moved.get().wrapping_add(1));
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.moved();
-    }
-}
+/// Octets of one stream's content that a client may send ahead of the endpoint.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The same of all streams together, and so what the uploads of one connection can hold in memory. Several times the
+/// window of a stream, so that one endpoint that reads nothing does not stop the uploads beside it.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Octets of one stream's response that wait for the client, besides the two pieces being read and handed over.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection whose preface lies in `inbound`.
 pub(super) async fn serve(origin: Rc<Origin>, client: TcpStream, inbound: Buffer, timer: Timer) {
@@ -69,12 +47,15 @@ pub(super) async fn serve(origin: Rc<Origin>, client: TcpStream, inbound: Buffer
     let service = {
         let (origin, streams) = (Rc::clone(&origin), Rc::clone(&streams));
         service_fn(move |request: hyper::Request<Incoming>| {
-            let (origin, open) = (Rc::clone(&origin), OpenStream::new(&streams));
-            async move { Ok::<hyper::Response<Reply>, Infallible>(stream::serve(origin, open, request).await) }
+            let open = OpenStream::new(&streams, &origin);
+            async move { Ok::<hyper::Response<Reply>, Infallible>(stream::serve(open, request).await) }
         })
     };
-    let mut builder = http2::Builder::new(OnThisThread::default());
+    let mut builder = http2::Builder::new(OnThisThread::new(&streams));
     builder
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(config.limits.h2_streams_max)
         .max_header_list_size(u32::try_from(config.limits.request_head_max).unwrap_or(u32::MAX));
     let io = TokioIo::new(Replayed { first: inbound, stream: client });
@@ -101,8 +82,7 @@ pub(super) async fn serve(origin: Rc<Origin>, client: TcpStream, inbound: Buffer
     .await;
 }
 
-/// What the limits in time say about a connection as a whole. Streams have limits of their own as long as they are
-/// polled; one whose client takes nothing is not.
+/// What the limits in time say about a connection as a whole, beside those of its streams.
 struct Limits {
     origin: Rc<Origin>,
     timer: Timer,
@@ -122,8 +102,8 @@ enum Limit {
 impl Limits {
     fn judge(&mut self) -> Limit {
         let timeouts = &self.origin.worker.config().timeouts;
-        let is_idle = self.streams.open.get() == 0;
-        let moved = self.streams.moved.get();
+        let is_idle = self.streams.is_idle();
+        let moved = self.streams.moved();
         if core::mem::replace(&mut self.moved, moved) != moved {
             self.timer.set(if is_idle {
                 timeouts.keep_alive
@@ -145,18 +125,6 @@ impl Limits {
             }
             (true, false) => Limit::End,
         }
-    }
-}
-
-/// Runs what `hyper` starts on the worker's own thread, and ends it with the connection.
-#[derive(Clone, Default)]
-struct OnThisThread(Rc<RefCell<JoinSet<()>>>);
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        let mut tasks = self.0.borrow_mut();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn_local(future);
     }
 }
 

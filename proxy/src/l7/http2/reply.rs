@@ -1,6 +1,5 @@
 //! The content of a stream's response, read from an endpoint that speaks HTTP/1.1 as the client takes it.
 
-use core::net::SocketAddr;
 use core::task::{Context, Poll};
 use std::io;
 use std::pin::Pin;
@@ -10,12 +9,13 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::head;
-use super::stream::{Exchange, Upstream, poll_more};
+use super::obtain::{Upstream, poll_more};
+use super::open::{Ending, Waits};
+use super::stream::Exchange;
 use crate::l7::chunked::ChunkScanner;
-use crate::l7::origin::Outcome;
 use crate::l7::request::Framing;
 use crate::l7::response::ResponseFacts;
-use crate::upstream::{Attempts, Picked};
+use crate::upstream::Picked;
 
 /// The content of a response.
 pub(super) enum Reply {
@@ -30,14 +30,12 @@ pub(super) struct Relay {
     exchange: Exchange,
     /// `None` once all has been read.
     upstream: Option<Upstream>,
-    attempts: Attempts,
     rest: Rest,
     /// Trailer fields as they came.
     trailers: Vec<u8>,
-    status: u16,
     keep_alive: bool,
-    endpoint: SocketAddr,
-    octets: u64,
+    /// When the head came.
+    answered: Instant,
 }
 
 enum Rest {
@@ -51,8 +49,8 @@ impl Relay {
     pub(super) fn new(
         exchange: Exchange,
         upstream: Upstream,
-        attempts: Attempts,
         facts: &ResponseFacts,
+        answered: Instant,
     ) -> Self {
         let rest = match facts.framing {
             Framing::None => Rest::Length(0),
@@ -60,17 +58,15 @@ impl Relay {
             Framing::Chunked => Rest::Chunked(ChunkScanner::new()),
             Framing::UntilClose => Rest::UntilClose,
         };
-        exchange.timer.set(exchange.origin.worker.config().timeouts.response_body_idle);
+        exchange.open.enter(Waits::Client);
+        exchange.open.depend_on(Some(upstream.picked.departure()));
         let mut relay = Self {
-            endpoint: upstream.picked.address,
-            octets: 0,
             exchange,
             upstream: Some(upstream),
-            attempts,
             rest,
             trailers: Vec::new(),
-            status: facts.status,
             keep_alive: facts.keep_alive,
+            answered,
         };
         relay.finish_if_over();
         relay
@@ -90,42 +86,73 @@ impl Relay {
             return;
         }
         let Some(upstream) = self.upstream.take() else { return };
-        let upload = &self.exchange.upload;
-        if self.keep_alive && upload.is_done() && !upload.is_rejected && self.exchange.reply.is_empty() {
+        upstream.picked.completed(self.answered);
+        let Exchange { open, upload, reply, attempts, .. } = &self.exchange;
+        open.depend_on(None);
+        open.end(Ending::Whole);
+        if self.keep_alive
+            && upload.is_done()
+            && !upload.is_rejected
+            && reply.is_empty()
+            && let Ok(attempts) = attempts
+        {
             let Picked { address, slot, .. } = upstream.picked;
-            let pool = &self.exchange.origin.worker.pool;
-            pool.put(upstream.stream, (address, slot), self.attempts.service(), self.attempts.config());
+            let pool = &open.origin.worker.pool;
+            pool.put(upstream.stream, (address, slot), attempts.service(), attempts.config());
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
-            if let Some(data) = self.take()? {
-                self.exchange.open.moved();
-                self.octets += data.len() as u64;
-                self.finish_if_over();
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+            match self.take() {
+                Ok(Some(data)) => {
+                    self.exchange.open.moved();
+                    self.exchange.open.enter(Waits::Client);
+                    self.exchange.octets += data.len() as u64;
+                    self.finish_if_over();
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(self.break_off(error)))),
             }
             self.finish_if_over();
             let Some(upstream) = &mut self.upstream else { return Poll::Ready(self.take_trailers()) };
+            let Exchange { reply, open, upload, .. } = &mut self.exchange;
+            let before = upload.moved;
             // What is wrong with the rest of the request does not concern the response on its way.
-            let _ = self.exchange.upload.poll(cx, &mut upstream.stream);
-            let Exchange { reply, origin, timer, .. } = &mut self.exchange;
-            match poll_more(cx, &mut upstream.stream, reply, &origin.worker) {
+            let _ = upload.poll(cx, &mut upstream.stream);
+            if upload.moved != before {
+                open.moved();
+                open.enter(Waits::Endpoint);
+            }
+            match poll_more(cx, &mut upstream.stream, reply, &open.origin.worker) {
                 Poll::Ready(Ok(0)) if matches!(self.rest, Rest::UntilClose) => {
                     self.rest = Rest::Length(0);
                     self.keep_alive = false;
                 }
-                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
-                Poll::Ready(Ok(_)) => timer.set(origin.worker.config().timeouts.response_body_idle),
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Poll::Pending if timer.is_expired() => {
-                    upstream.picked.failed(Instant::now());
-                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Some(Err(self.break_off(io::ErrorKind::UnexpectedEof.into()))));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(_)) => open.enter(Waits::Endpoint),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(self.break_off(error)))),
+                Poll::Pending => {
+                    open.enter_if_other(Waits::Endpoint);
+                    if !open.timer.is_expired() {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(Some(Err(self.break_off(io::ErrorKind::TimedOut.into()))));
+                }
             }
         }
+    }
+
+    /// The endpoint did not send all of it.
+    fn break_off(&mut self, error: io::Error) -> io::Error {
+        if let Some(upstream) = self.upstream.take() {
+            upstream.picked.failed(Instant::now());
+        }
+        self.exchange.open.end(Ending::Broken);
+        error
     }
 
     /// Content that has been read.
@@ -164,24 +191,6 @@ impl Relay {
         let text = core::mem::take(&mut self.trailers);
         let trailers = head::read_trailers(&text).filter(|trailers| !trailers.is_empty())?;
         Some(Ok(Frame::trailers(trailers)))
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        // A response that was not read to its end was given up by the client, or broke.
-        let status = if self.is_over() { self.status } else { 499 };
-        let Exchange { origin, reply, started, upload, .. } = &mut self.exchange;
-        origin.ended(&Outcome {
-            head: &upload.head,
-            status,
-            took: started.elapsed(),
-            octets: self.octets,
-            attempts: Some(&self.attempts),
-            endpoint: Some(self.endpoint),
-            refusal: None,
-        });
-        reply.discard(&origin.worker.stock);
     }
 }
 

@@ -24,11 +24,25 @@ pub(super) struct Upload {
     written: usize,
     /// Octets that Content-Length still promises, or that may still come.
     left: u64,
+    /// Content was asked for and came: it is not here any more.
+    taken: bool,
     /// The client's end has been read.
     is_read: bool,
     /// The endpoint stopped reading.
     pub(super) is_rejected: bool,
+    /// Grows with every octet that moves.
     pub(super) moved: u64,
+}
+
+/// What an upload waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UploadWaits {
+    /// For nothing: it is over.
+    Nothing,
+    /// For the client.
+    Read,
+    /// For the endpoint.
+    Write,
 }
 
 impl Upload {
@@ -43,20 +57,48 @@ impl Upload {
             Framing::Length(length) => length,
             _ => most.unwrap_or(u64::MAX),
         };
-        let is_read = kind == UploadKind::None;
-        let piece = Vec::new();
-        Self { content, kind, head, sent: 0, piece, written: 0, left, is_read, is_rejected: false, moved: 0 }
+        Self {
+            content,
+            kind,
+            head,
+            sent: 0,
+            piece: Vec::new(),
+            written: 0,
+            left,
+            taken: false,
+            is_read: kind == UploadKind::None,
+            is_rejected: false,
+            moved: 0,
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
         self.is_rejected || (self.is_read && self.sent == self.head.len() && self.written == self.piece.len())
     }
 
-    /// No content was taken from the client: the request can be sent again.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.kind == UploadKind::None || (self.piece.is_empty() && !self.is_read)
+    pub(super) fn waits(&self) -> UploadWaits {
+        if self.is_done() {
+            UploadWaits::Nothing
+        } else if self.sent < self.head.len() || self.written < self.piece.len() {
+            UploadWaits::Write
+        } else {
+            UploadWaits::Read
+        }
     }
 
+    /// No content was taken from the client: the request can be sent again.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.taken
+    }
+
+    /// Begins anew, for another endpoint. Only while it is untouched.
+    pub(super) fn rewind(&mut self) {
+        debug_assert!(self.is_untouched(), "what was taken can't be sent twice");
+        self.sent = 0;
+        self.is_rejected = false;
+    }
+
+    /// Sends what there is. After an error nothing more is sent: there would be a gap.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<Result<(), Refusal>> {
         while !self.is_done() {
             if self.sent < self.head.len() {
@@ -71,7 +113,7 @@ impl Upload {
                 }
             } else {
                 let frame = core::task::ready!(Pin::new(&mut self.content).poll_frame(cx));
-                self.take(frame)?;
+                self.take(frame).inspect_err(|_| self.is_rejected = true)?;
             }
             self.moved += 1;
         }
@@ -80,6 +122,7 @@ impl Upload {
 
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Result<(), Refusal> {
         const BROKEN: Refusal = Refusal::bad(400, "the request ended before its content did");
+        self.taken = true;
         self.piece.clear();
         self.written = 0;
         let is_chunked = self.kind == UploadKind::Chunked;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use portolan_table::{Address, Health, Instance, InstanceState, Network, Provenance, ServiceSpec, Standing};
 
-use super::removal;
+use super::removal::{self, Withheld};
 use super::state::{List, PartState};
 use super::{Applied, Catalog, INSTANCES_MAX, Index, SERVICES_MAX, SourceState, unclaim};
 use crate::source::Change;
@@ -32,10 +32,7 @@ impl Catalog {
             }
             change => {
                 state.confirm(received);
-                match &mut state.list {
-                    List::Staged(changes) => changes.push(change),
-                    List::None | List::Open { .. } => self.index.apply(state, change),
-                }
+                self.index.apply(state, change);
             }
         }
         let after = (self.index.touches, self.index.nodes.is_touched(), self.sources_touched);
@@ -45,22 +42,13 @@ impl Catalog {
     /// Ends a list: sweeps what it did not name. False if the removal guard wants to see it twice.
     fn complete(&mut self, at: usize, now: Instant) -> bool {
         let state = &mut self.sources[at];
-        match std::mem::take(&mut state.list) {
-            // An end without a beginning confirms what is there.
-            List::None => {}
-            List::Staged(changes) => {
-                if !removal::allows(state, &changes) {
-                    return false;
-                }
-                state.list = List::begun();
-                for change in changes {
-                    self.index.apply(state, change);
-                }
-                let list = std::mem::take(&mut state.list);
-                self.index.sweep(state, list);
-            }
-            open @ List::Open { .. } => self.index.sweep(state, open),
+        // An end without a beginning confirms what is there.
+        let list = std::mem::take(&mut state.list);
+        let unnamed = list.unnamed(state);
+        if !removal::allows(state, &list, &unnamed) {
+            return false;
         }
+        self.index.sweep(state, list, &unnamed);
         let new = !state.has_data;
         state.has_data = true;
         state.error = None;
@@ -119,11 +107,14 @@ impl Index {
         &mut self,
         state: &mut SourceState,
         spec: Arc<ServiceSpec>,
-        instances: Vec<Arc<Instance>>,
+        mut instances: Vec<Arc<Instance>>,
     ) {
         let key = Arc::clone(&spec.key);
-        if let List::Open { seen, .. } = &mut state.list {
+        if let List::Open { seen, withheld, .. } = &mut state.list {
             seen.insert(Arc::clone(&key));
+            if let (Some(withheld), Some(part)) = (withheld, state.services.get(&key)) {
+                withheld.hold_back(&key, part, &mut instances);
+            }
         }
         let known = state.services.get_key_value(&key).map_or(0, |(_, part)| part.instances.len());
         let instances = self.prepare(instances);
@@ -195,8 +186,9 @@ impl Index {
     }
 
     fn remove_service(&mut self, state: &mut SourceState, key: &Arc<str>) {
-        if let List::Open { seen, .. } = &mut state.list {
+        if let List::Open { seen, withheld, .. } = &mut state.list {
             seen.remove(key);
+            withheld.iter_mut().for_each(|withheld| withheld.gone(key));
         }
         let Some(part) = state.services.remove(key) else { return };
         self.touch(state, &part.spec);
@@ -207,6 +199,9 @@ impl Index {
     fn put_instance(&mut self, state: &mut SourceState, key: &Arc<str>, mut instance: Arc<Instance>) {
         let full = state.instances >= INSTANCES_MAX;
         let Some(part) = state.services.get_mut(key) else { return };
+        if let List::Open { withheld: Some(withheld), .. } = &mut state.list {
+            withheld.told(key, &instance.id);
+        }
         self.interner.intern(&mut instance);
         match part.find(&instance.id) {
             Ok(at) => {
@@ -272,11 +267,15 @@ impl Index {
     }
 
     /// Takes away what a complete list did not name.
-    fn sweep(&mut self, state: &mut SourceState, list: List) {
-        let List::Open { seen, nodes, problems } = list else { return };
-        let gone: Vec<Arc<str>> = state.services.keys().filter(|key| !seen.contains(*key)).cloned().collect();
-        for key in &gone {
+    fn sweep(&mut self, state: &mut SourceState, list: List, unnamed: &[Arc<str>]) {
+        let List::Open { nodes, problems, withheld, .. } = list else { return };
+        for key in unnamed {
             self.remove_service(state, key);
+        }
+        for (key, ids) in withheld.into_iter().flat_map(Withheld::into_instances) {
+            for id in ids {
+                self.remove_instance(state, &key, &id);
+            }
         }
         for fact in self.nodes.told_by(state.feed) {
             if !nodes.contains(&fact.name) {

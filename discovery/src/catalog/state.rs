@@ -7,8 +7,8 @@ use std::time::Instant;
 use foldhash::fast::RandomState;
 use portolan_table::{Instance, MergePolicy, ServiceName, ServiceSpec, SourceStatus, Standing};
 
+use super::removal::Withheld;
 use crate::config::SourceConfig;
-use crate::source::Change;
 
 /// Problems kept for display, per source. More are counted only.
 pub(crate) const PROBLEMS_MAX: usize = 100;
@@ -38,7 +38,7 @@ pub(crate) enum List {
     /// None is open.
     #[default]
     None,
-    /// Its services are applied as they come; the rest is swept at its end.
+    /// What it tells is applied as it comes; the rest is swept at its end.
     Open {
         /// Services told.
         seen: HashSet<Arc<str>, RandomState>,
@@ -46,9 +46,17 @@ pub(crate) enum List {
         nodes: HashSet<Arc<str>, RandomState>,
         /// Problems told.
         problems: BTreeMap<Arc<str>, String>,
+        /// Instances that it takes away, if it may take away more than is allowed unconfirmed.
+        withheld: Option<Withheld>,
     },
-    /// Held back until its end, because it may remove more than is allowed unconfirmed.
-    Staged(Vec<Change>),
+}
+
+impl List {
+    /// Services of `state` that it has not told.
+    pub(super) fn unnamed(&self, state: &SourceState) -> Vec<Arc<str>> {
+        let Self::Open { seen, .. } = self else { return Vec::new() };
+        state.services.keys().filter(|key| !seen.contains(*key)).cloned().collect()
+    }
 }
 
 /// The state of one source.

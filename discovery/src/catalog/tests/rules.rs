@@ -549,3 +549,28 @@ fn a_node_name_that_cannot_be_resolved_takes_no_place_away() {
     rig.list(0, vec![(ports, vec![unresolved])]);
     assert!(rig.live("web").is_empty(), "which port leads where is not known any more");
 }
+
+/// A guarded list may take minutes, or never end: only what it takes away waits for its end.
+#[test]
+fn under_the_guard_events_and_additions_during_a_list_are_applied_at_once() {
+    let mut rig = Rig::new(vec![SourceConfig { max_removal: 0.5, ..source(0, "a") }]);
+    let three = || vec![healthy("x", 1), healthy("y", 2), healthy("z", 3)];
+    rig.list(0, vec![(spec("/web", "web"), three())]);
+    rig.tell(0, Change::ListBegin);
+    rig.tell(0, Change::RemoveInstance { service: "/web".into(), id: "x".into() });
+    assert_eq!(rig.live("web"), ["10.0.0.2:8000", "10.0.0.3:8000"], "an event");
+    rig.service(0, spec("/api", "api"), vec![healthy("q", 9)]);
+    assert_eq!(rig.live("api"), ["10.0.0.9:8000"], "an addition");
+    rig.service(0, spec("/web", "web"), vec![healthy("z", 3), healthy("new", 4)]);
+    assert_eq!(rig.live("web"), ["10.0.0.4:8000", "10.0.0.2:8000", "10.0.0.3:8000"], "y waits");
+    assert_eq!(rig.tell(0, Change::ListComplete), Applied::Touched);
+    assert_eq!(rig.live("web"), ["10.0.0.4:8000", "10.0.0.3:8000"], "one of three is allowed");
+
+    rig.tell(0, Change::ListBegin);
+    rig.service(0, spec("/web", "web"), vec![]);
+    rig.tell(0, Change::Instance { service: "/web".into(), instance: Arc::new(healthy("z", 3)) });
+    rig.tell(0, Change::RemoveService { service: "/api".into() });
+    assert_eq!(rig.tell(0, Change::ListComplete), Applied::Touched, "z was told after all, api by an event");
+    assert_eq!(rig.live("web"), ["10.0.0.3:8000"]);
+    assert_eq!(rig.get("api"), None);
+}

@@ -26,10 +26,15 @@ use tokio::sync::mpsc::error::TrySendError;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// What follows, up to [`Change::ListComplete`], is the whole truth. A list that is cut off before its
-    /// end takes nothing away.
+    /// end takes nothing away, nor does one that ends in [`Change::ListPartial`].
     ListBegin,
     /// The list is whole: what was not in it is gone. The source is synced.
     ListComplete,
+    /// The list has ended and does not name everything: what was in it stands, what was not is not known to be gone.
+    ListPartial {
+        /// All that has a name was named, so the source counts as synced. Otherwise its standing stays what it was.
+        synced: bool,
+    },
     /// A service with all its instances, in place of its former self.
     Service {
         /// Its definition.

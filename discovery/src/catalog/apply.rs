@@ -26,7 +26,13 @@ impl Catalog {
             }
             Change::ListComplete => {
                 state.confirm(received);
-                if !self.complete(at, now) {
+                if !self.end_list(at, true, true, now) {
+                    return Applied::Confirm;
+                }
+            }
+            Change::ListPartial { synced } => {
+                state.confirm(received);
+                if !self.end_list(at, false, synced, now) {
                     return Applied::Confirm;
                 }
             }
@@ -39,16 +45,19 @@ impl Catalog {
         if before == after { Applied::Nothing } else { Applied::Touched }
     }
 
-    /// Ends a list: sweeps what it did not name. False if the removal guard wants to see it twice.
-    fn complete(&mut self, at: usize, now: Instant) -> bool {
+    /// Ends a list: if it is whole, sweeps what it did not name. False if the removal guard wants to see it twice.
+    fn end_list(&mut self, at: usize, whole: bool, synced: bool, now: Instant) -> bool {
         let state = &mut self.sources[at];
         // An end without a beginning confirms what is there.
         let list = std::mem::take(&mut state.list);
-        let unnamed = list.unnamed(state);
+        let unnamed = if whole { list.unnamed(state) } else { Vec::new() };
         if !removal::allows(state, &list, &unnamed) {
             return false;
         }
-        self.index.sweep(state, list, &unnamed);
+        self.index.sweep(state, list, whole, &unnamed);
+        if !synced {
+            return true;
+        }
         let new = !state.has_data;
         state.has_data = true;
         state.error = None;
@@ -98,7 +107,11 @@ impl Index {
                 }
                 state.problem(&place, &message);
             }
-            Change::Alive | Change::ListBegin | Change::ListComplete | Change::Lost { .. } => {}
+            Change::Alive
+            | Change::ListBegin
+            | Change::ListComplete
+            | Change::ListPartial { .. }
+            | Change::Lost { .. } => {}
         }
     }
 
@@ -266,8 +279,8 @@ impl Index {
         self.touch_key(state, key);
     }
 
-    /// Takes away what a complete list did not name.
-    fn sweep(&mut self, state: &mut SourceState, list: List, unnamed: &[Arc<str>]) {
+    /// Takes away what a list did not name: `unnamed` services, instances of those it named, nodes if it is whole.
+    fn sweep(&mut self, state: &mut SourceState, list: List, whole: bool, unnamed: &[Arc<str>]) {
         let List::Open { nodes, problems, withheld, .. } = list else { return };
         for key in unnamed {
             self.remove_service(state, key);
@@ -278,7 +291,7 @@ impl Index {
             }
         }
         for fact in self.nodes.told_by(state.feed) {
-            if !nodes.contains(&fact.name) {
+            if whole && !nodes.contains(&fact.name) {
                 self.nodes.untell(state.feed, &fact.name);
             }
         }

@@ -550,6 +550,23 @@ fn a_node_name_that_cannot_be_resolved_takes_no_place_away() {
     assert!(rig.live("web").is_empty(), "which port leads where is not known any more");
 }
 
+#[test]
+fn a_list_that_does_not_name_everything_takes_no_service_away() {
+    for (synced, standing) in [(true, Standing::Synced), (false, Standing::Unsynced)] {
+        let mut rig = Rig::new(vec![source(0, "a")]);
+        rig.tell(0, Change::ListBegin);
+        rig.service(0, spec("/web", "web"), vec![healthy("x", 1)]);
+        rig.tell(0, Change::ListPartial { synced });
+        rig.flush();
+        assert_eq!(rig.publisher.core().sources()[0].standing, standing);
+        rig.tell(0, Change::ListBegin);
+        rig.service(0, spec("/api", "api"), vec![healthy("y", 2)]);
+        rig.tell(0, Change::ListPartial { synced });
+        assert_eq!(rig.names(), ["api", "web"]);
+        assert_eq!(rig.catalog.sources()[0].standing, standing);
+    }
+}
+
 /// A guarded list may take minutes, or never end: only what it takes away waits for its end.
 #[test]
 fn under_the_guard_events_and_additions_during_a_list_are_applied_at_once() {

@@ -122,7 +122,7 @@ impl FileSource {
 /// What the catalog has been told in this session.
 enum Told {
     Nothing,
-    /// A list without its end: it must be told again from its beginning.
+    /// A list that is not whole: it must be told again from its beginning.
     Part,
     Whole(BTreeMap<Arc<str>, Service>),
 }
@@ -142,10 +142,9 @@ async fn tell_list(
     for (place, message) in problems {
         sink.send(received, Change::Problem { place, message }).await?;
     }
-    if whole {
-        sink.send(received, Change::ListComplete).await?;
-    }
-    Ok(())
+    // What a file would say that was never read well is unknown: no reason to be synced, nor to sweep.
+    let end = if whole { Change::ListComplete } else { Change::ListPartial { synced: false } };
+    sink.send(received, end).await
 }
 
 async fn tell_difference(

@@ -72,16 +72,16 @@ pub(super) struct Found {
 pub(super) enum Listed {
     /// It can be used.
     Found(Box<Found>),
-    /// It cannot; what it is called, as far as is known, and why.
-    Bad { place: String, message: String },
+    /// It cannot; its id, if that can be read, and why.
+    Bad { id: Option<String>, message: String },
 }
 
 impl Listed {
-    /// The id of the app or pod, as far as it is known.
-    pub(super) fn key(&self) -> Arc<str> {
+    /// The id of the app or pod, if it can be read.
+    pub(super) fn key(&self) -> Option<Arc<str>> {
         match self {
-            Self::Found(found) => Arc::clone(&found.converted.spec.key),
-            Self::Bad { place, .. } => place.as_str().into(),
+            Self::Found(found) => Some(Arc::clone(&found.converted.spec.key)),
+            Self::Bad { id, .. } => id.as_deref().map(Into::into),
         }
     }
 }
@@ -183,7 +183,7 @@ impl Api {
         let mut body = self.client.get(&url, JSON).await?.success(&url)?.body;
         let mut elements = Elements::new(place);
         let mut ready: Vec<Vec<u8>> = Vec::new();
-        let mut count = 0;
+        let (mut count, mut named) = (0, 0);
         while let Some(chunk) = body.chunk().await? {
             elements
                 .push(&chunk, |element| ready.push(element.to_vec()))
@@ -193,14 +193,17 @@ impl Api {
                     Kind::App => self.app(&element).await,
                     Kind::Pod => self.pod(&element).await?,
                 };
-                let Some(listed) = listed else { continue };
                 count += 1;
+                named += usize::from(listed.key().is_some());
                 if out.send(listed).await.is_err() {
                     return Err(SourceError::Stopping);
                 }
             }
         }
         elements.finish().map_err(|message| malformed(&url, message))?;
+        if count > 0 && named == 0 {
+            return Err(malformed(&url, format!("none of its {count} elements has an id that can be read")));
+        }
         Ok(count)
     }
 
@@ -217,14 +220,14 @@ impl Api {
         }
         let url = self.base.url(&format!("/v2/pods/{}::status", path(id)));
         let Some(body) = self.known(&url).await? else { return Ok(None) };
-        self.pod(&body).await
+        self.pod(&body).await.map(Some)
     }
 
     async fn one_app(&self, id: &str) -> Result<Option<Listed>, SourceError> {
         let url = self.base.url(&format!("/v2/apps/{}?embed=app.tasks&embed=app.readiness", path(id)));
         let Some(body) = self.known(&url).await? else { return Ok(None) };
         let one: wire::OneApp<'_> = parse(&url, &body)?;
-        Ok(self.app(one.app.get().as_bytes()).await)
+        Ok(Some(self.app(one.app.get().as_bytes()).await))
     }
 
     /// The body of an answer, or `None` for a "does not exist" in Marathon's own words.
@@ -239,29 +242,23 @@ impl Api {
         if told.is_ok_and(|told| told.message.is_some()) { Ok(None) } else { Err(refused(url, status)) }
     }
 
-    async fn app(&self, element: &[u8]) -> Option<Listed> {
-        if element.trim_ascii() == b"null" {
-            return None;
-        }
+    async fn app(&self, element: &[u8]) -> Listed {
         let app: wire::App<'_> = match serde_json::from_slice(element) {
             Ok(app) => app,
-            Err(error) => return Some(bad(element, "an app", &error)),
+            Err(error) => return bad(element, "an app", &error),
         };
         self.shared.resolver.prepare(hosts(app.tasks.iter().flatten(), "host")).await;
-        Some(self.found(Kind::App, element, |context| convert::app(&app, context)))
+        self.found(Kind::App, element, |context| convert::app(&app, context))
     }
 
-    async fn pod(&self, element: &[u8]) -> Result<Option<Listed>, SourceError> {
-        if element.trim_ascii() == b"null" {
-            return Ok(None);
-        }
+    async fn pod(&self, element: &[u8]) -> Result<Listed, SourceError> {
         let status: wire::PodStatus<'_> = match serde_json::from_slice(element) {
             Ok(status) => status,
-            Err(error) => return Ok(Some(bad(element, "a pod", &error))),
+            Err(error) => return Ok(bad(element, "a pod", &error)),
         };
         let older = self.older(&status).await?;
         self.shared.resolver.prepare(hosts(status.instances.iter().flatten(), "agentHostname")).await;
-        Ok(Some(self.found(Kind::Pod, element, |context| pod::pod(&status, &older, context))))
+        Ok(self.found(Kind::Pod, element, |context| pod::pod(&status, &older, context)))
     }
 
     /// The specifications that instances run beside the present one. One that is gone is left out.
@@ -294,20 +291,19 @@ impl Api {
                 problems.truncate(PROBLEMS_MAX);
                 Listed::Found(Box::new(Found { kind, converted, problems }))
             }
-            Err(message) => Listed::Bad { place: place(element), message },
+            Err(message) => Listed::Bad { id: id_of(element), message },
         }
     }
 }
 
 fn bad(element: &[u8], what: &str, error: &serde_json::Error) -> Listed {
-    Listed::Bad { place: place(element), message: format!("{what} is left out: {error}") }
+    Listed::Bad { id: id_of(element), message: format!("{what} is left out: {error}") }
 }
 
 /// The id of an object that is otherwise not understood.
-fn place(element: &[u8]) -> String {
-    let named: Result<wire::Named<'_>, _> = serde_json::from_slice(element);
-    let id = named.ok().and_then(|named| named.id).map(|id| id.as_str().to_owned());
-    id.unwrap_or_else(|| "(no id)".to_owned())
+fn id_of(element: &[u8]) -> Option<String> {
+    let named: wire::Named<'_> = serde_json::from_slice(element).ok()?;
+    text(&named.id).map(str::to_owned)
 }
 
 /// The agents' names in raw tasks or instances, each once.

@@ -224,8 +224,8 @@ impl Follower<'_> {
             return Ok(());
         }
         let now = Instant::now();
-        self.state.list_complete(now);
-        self.tell(Received::now(), vec![Change::ListComplete]).await?;
+        let end = self.state.list_ends(now);
+        self.tell(Received::now(), vec![end]).await?;
         *self.had_services = count > 0;
         self.synced = true;
         (self.last_list, self.told_alive) = (now, now);
@@ -345,9 +345,10 @@ impl Follower<'_> {
                 changes = self.state.absent(id, now);
             }
             (Outcome::Group(listed), Target::Service(id) | Target::Group(id)) => {
-                let found: HashSet<Arc<str>> = listed.iter().map(Listed::key).collect();
+                let found: Option<HashSet<Arc<str>>> = listed.iter().map(Listed::key).collect();
                 changes.extend(listed.into_iter().flat_map(|listed| self.state.take(listed, now)));
-                changes.extend(self.state.group_read(id, &found));
+                // With a nameless one among them, what is gone is not known.
+                changes.extend(found.into_iter().flat_map(|found| self.state.group_read(id, &found)));
             }
         }
         self.tell(cause.unwrap_or_else(Received::now), changes).await

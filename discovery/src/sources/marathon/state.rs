@@ -59,7 +59,12 @@ pub(super) struct State {
 struct Listing {
     keys: HashSet<Arc<str>>,
     began: Instant,
+    /// One of its elements has no id that can be read: which services it would name is not known.
+    nameless: bool,
 }
+
+/// Where an object is that doesn't tell its id.
+const NAMELESS: &str = "(no id)";
 
 /// What events said of a service not long ago.
 struct Word {
@@ -203,8 +208,9 @@ impl State {
         let (Some(service), Some(id)) = (service, id) else { return Vec::new() };
         let Some(known) = self.known.get_mut(service) else {
             // A list or read under way may still bring it.
-            self.say(&service.into(), &id.into(), state, None, None, at);
-            return Vec::new();
+            let (service, id) = (service.into(), id.into());
+            self.say(&service, &id, state, None, None, at);
+            return vec![ended(service, id, state)];
         };
         let service = Arc::clone(&known.converted.spec.key);
         let ids = known.of_instance(id);
@@ -226,6 +232,7 @@ impl State {
         }
         if ids.is_empty() {
             self.say(&service, &id.into(), state, None, None, at);
+            changes.push(ended(Arc::clone(&service), id.into(), state));
         }
         self.crossed(&service, at);
         changes
@@ -367,19 +374,21 @@ impl State {
 
     /// A full list begins.
     pub(super) fn list_begins(&mut self, now: Instant) {
-        self.listed = Some(Listing { keys: HashSet::new(), began: now });
+        self.listed = Some(Listing { keys: HashSet::new(), began: now, nameless: false });
         self.list_wanted = false;
         self.groups.clear();
         self.reads.forget();
     }
 
-    /// A full list is whole: what was not in it is forgotten.
-    pub(super) fn list_complete(&mut self, now: Instant) {
+    /// A full list has ended. If all in it could be named, what was not in it is forgotten; else nothing is.
+    pub(super) fn list_ends(&mut self, now: Instant) -> Change {
         self.words.retain(|_, word| word.until > now);
-        if let Some(listed) = self.listed.take() {
-            self.known.retain(|key, _| listed.keys.contains(key));
-        }
+        let Some(listed) = self.listed.take().filter(|listed| !listed.nameless) else {
+            return Change::ListPartial { synced: true };
+        };
+        self.known.retain(|key, _| listed.keys.contains(key));
         self.known.shrink_to_fit();
+        Change::ListComplete
     }
 
     /// The kind of a service, if it is known.
@@ -391,14 +400,7 @@ impl State {
     pub(super) fn take(&mut self, listed: Listed, now: Instant) -> Vec<Change> {
         let found = match listed {
             Listed::Found(found) => *found,
-            Listed::Bad { place, message } => {
-                let place: Arc<str> = place.into();
-                // What it was before stays: an odd answer takes nothing away.
-                if let Some(listed) = self.listed.as_mut().filter(|_| self.known.contains_key(&place)) {
-                    listed.keys.insert(Arc::clone(&place));
-                }
-                return vec![Change::Problem { place, message }];
-            }
+            Listed::Bad { id, message } => return self.bad(id.map(Into::into), message),
         };
         let Found { kind, mut converted, problems } = found;
         let service = Arc::clone(&converted.spec.key);
@@ -421,6 +423,15 @@ impl State {
         let instances = instances.iter().map(|instance| (Arc::clone(&instance.id), instance.state)).collect();
         self.known.insert(service, Known { kind, converted, instances });
         changes
+    }
+
+    /// What it was before stays: an odd answer takes nothing away.
+    fn bad(&mut self, id: Option<Arc<str>>, message: String) -> Vec<Change> {
+        if let Some(listed) = &mut self.listed {
+            listed.nameless |= id.is_none();
+            listed.keys.extend(id.iter().filter(|id| self.known.contains_key(*id)).cloned());
+        }
+        vec![Change::Problem { place: id.unwrap_or_else(|| NAMELESS.into()), message }]
     }
 
     fn learn_agents(&mut self, instances: &[Arc<Instance>]) {
@@ -549,5 +560,13 @@ impl State {
         } else {
             word.instances.push(InstanceWord { until, id: Arc::clone(id), state, health, instance });
         }
+    }
+}
+
+/// The end of something that this session has not read: the catalog may hold it from a time when it could be.
+fn ended(service: Arc<str>, id: Arc<str>, state: InstanceState) -> Change {
+    match state {
+        InstanceState::Terminal => Change::RemoveInstance { service, id },
+        state => Change::State { service, id, state },
     }
 }

@@ -30,6 +30,8 @@ async fn start() -> (Fake, Running) {
 async fn bad_lists_take_nothing_away_and_are_got_over() {
     let answer = |body: &[u8]| Fault::Answer(200, String::new(), body.to_vec());
     let whole = json!({"apps": [app("/web", &[1, 2])]}).to_string();
+    let twice = whole.replace("\"id\":\"/web\"", "\"id\":\"/web\",\"id\":\"/web\"");
+    assert_ne!(twice, whole);
     let table = [
         ("truncated JSON", answer(&whole.as_bytes()[..whole.len() - 3]), "malformed"),
         ("connection cut", Fault::Cut(500), "connect"),
@@ -40,6 +42,11 @@ async fn bad_lists_take_nothing_away_and_are_got_over() {
             answer(&[&b"{\"apps\":[{\"id\":\"/x\"},"[..], &b"z\x01".repeat(100_000)].concat()),
             "malformed",
         ),
+        ("garbage for an app", answer(b"{\"apps\":[garbage]}"), "malformed"),
+        ("an app without anything", answer(b"{\"apps\":[{}]}"), "malformed"),
+        ("an app that is null", answer(b"{\"apps\":[null]}"), "malformed"),
+        ("numbers for apps", answer(b"{\"apps\":[7,8]}"), "malformed"),
+        ("an app with two ids", answer(twice.as_bytes()), "malformed"),
         ("another document", answer(b"{\"message\":\"hello\"}"), "malformed"),
         ("an HTML page", answer(b"<html><body>welcome</body></html>"), "malformed"),
         ("no answer", Fault::Close, "connect"),
@@ -139,6 +146,39 @@ async fn an_odd_app_or_task_is_left_out_alone_and_reported() {
     for place in ["/bad-tasks", "(no id)", "///", "/web"] {
         assert!(places.contains(&place), "{place} is not in {:?}", running.model.problems);
     }
+}
+
+/// Which services the nameless element would name is not known: the list adds and takes nothing away.
+#[tokio::test]
+async fn a_list_with_an_element_without_an_id_takes_nothing_away() {
+    for odd in [json!(null), json!(7), json!({"labels": {}}), json!({"id": 7}), json!({"id": ""})] {
+        let (fake, mut running) = start().await;
+        fake.script().apps = vec![odd.clone(), app("/web", &[2, 3]), app("/new", &[4])];
+        fake.end_streams();
+        running.until("the next list", |m| m.lists >= 2).await;
+        assert_eq!(running.model.endpoints("/web"), ["10.0.0.2:31000", "10.0.0.3:31000"], "{odd}");
+        assert!(running.model.services.contains_key("/other"), "{odd} took something away");
+        assert!(running.model.services.contains_key("/new"));
+        // Its end is told by an event all the same.
+        fake.event("status_update_event", update("/other", 3, "TASK_KILLED")).await;
+        running.until("an event", |m| m.endpoints("/other").is_empty()).await;
+        fake.script().apps = vec![app("/web", &[1, 2])];
+        fake.end_streams();
+        running.until("a whole list", |m| m.services.len() == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_group_with_an_element_without_an_id_takes_nothing_away() {
+    let fake = Fake::start(vec![app("/shop/web", &[1]), app("/shop/db", &[2])]).await;
+    let mut running = Running::start(vec![fake.url()], Options::default());
+    running.synced().await;
+    let part = json!({"apps": [app("/shop/web", &[1, 3]), {}]}).to_string();
+    fake.fail("/v2/apps//shop/*", Fault::Answer(200, String::new(), part.into_bytes()));
+    fake.event("group_change_success", json!({"groupId": "/shop", "version": "v1"})).await;
+    running.until("the group", |m| m.endpoints("/shop/web").len() == 2).await;
+    running.until("the complaint", |m| m.problems.iter().any(|(place, _)| place == "(no id)")).await;
+    assert!(running.model.services.contains_key("/shop/db"));
 }
 
 #[tokio::test]

@@ -36,6 +36,10 @@ impl Model {
                 self.services.retain(|key, _| listed.contains(key));
                 self.lists += 1;
             }
+            Change::ListPartial { .. } => {
+                self.listed = None;
+                self.lists += 1;
+            }
             Change::Service { spec, instances } => {
                 if let Some(listed) = &mut self.listed {
                     listed.push(spec.key.to_string());

@@ -374,7 +374,7 @@ impl Keeps {
     }
 }
 
-/// What becomes of an instance that is told anew: with no verdict of its own it keeps the last one, and with a
+/// What becomes of an instance that is told anew: with no verdict or start of its own it keeps the last one, and with a
 /// node whose name cannot be resolved now the place it had, if it has not been started again; told as it was, it
 /// stays the same allocation.
 fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps: Keeps) -> Arc<Instance> {
@@ -386,6 +386,9 @@ fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps: Keeps) ->
         let after = Arc::make_mut(&mut after);
         after.addresses.clone_from(&before.addresses);
         after.endpoints.clone_from(&before.endpoints);
+    if after.started_ms == 0 && before.started_ms != 0 {
+        Arc::make_mut(&mut after).started_ms = before.started_ms;
+    }
     }
     if **before == *after { Arc::clone(before) } else { after }
 }

@@ -158,6 +158,21 @@ fn a_verdict_is_forgotten_with_the_instance_its_run_or_the_checks() {
     assert_eq!(rig.members("web")[0].1, out(Outside::NoVerdict), "gone and back");
 }
 
+/// A status update that is repeated tells neither a verdict nor a start.
+#[test]
+fn an_instance_told_without_its_start_keeps_start_and_verdict() {
+    let told = |last, health, started_ms| Instance { started_ms, ..instance("x", last, 8000, health) };
+    let mut rig = Rig::new(vec![source(0, "a")]);
+    rig.list(0, vec![(spec("/web", "web"), vec![told(1, Health::Healthy, 5)])]);
+    let again = Arc::new(told(2, Health::Unknown, 0));
+    rig.tell(0, Change::Instance { service: "/web".into(), instance: again });
+    assert_eq!(rig.members("web")[0].1, IN);
+    assert_eq!(rig.live("web"), ["10.0.0.2:8000"]);
+    assert_eq!(rig.get("web").unwrap().members[0].instance.started_ms, 5);
+    rig.service(0, spec("/web", "web"), vec![told(2, Health::Unknown, 6)]);
+    assert_eq!(rig.members("web")[0].1, out(Outside::NoVerdict), "started again");
+}
+
 #[test]
 fn a_checker_goes_before_the_scheduler_until_it_withdraws_or_the_instance_is_gone() {
     let mut rig = Rig::new(vec![source(0, "a")]);

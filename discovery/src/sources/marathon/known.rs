@@ -45,7 +45,8 @@ impl Known {
         known.filter(|(_, (task, _))| is_task_of(task, id)).map(|(position, _)| position).collect()
     }
 
-    /// The instance that a status update describes, if it tells enough and the definition it runs is this.
+    /// The instance that a status update describes, if it tells enough and the definition it runs is this. When it
+    /// was started is not told: the update's own time is that of its last repetition.
     pub(super) fn built(
         &mut self,
         id: &str,
@@ -62,7 +63,6 @@ impl Known {
             id: event.task_id.clone(),
             host: event.host.clone(),
             state: event.task_status.clone(),
-            started_at: event.timestamp.clone(),
             version: event.version.clone(),
             ports: event.ports.clone(),
             ip_addresses: event.ip_addresses.clone(),

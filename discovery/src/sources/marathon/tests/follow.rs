@@ -57,6 +57,25 @@ async fn status_updates_are_applied_from_their_payload() {
     assert_eq!(fake.script().requests.len(), asked, "no event made a request");
 }
 
+/// As Marathon tells it again after a fail-over of Mesos, with the time of the repetition.
+#[tokio::test]
+async fn a_task_on_a_network_of_its_own_that_is_told_again_stays_what_it_is() {
+    let mut own = app("/own", &[1]);
+    own["networks"] = json!([{"mode": "container", "name": "dcos"}]);
+    own["container"] = json!({"portMappings": [{"containerPort": 8080, "servicePort": 10000}]});
+    own["healthChecks"] = json!([{"protocol": "HTTP"}]);
+    own["tasks"][0]["ipAddresses"] = json!([{"ipAddress": "9.0.0.1", "protocol": "IPv4"}]);
+    let fake = Fake::start(vec![own]).await;
+    let mut running = start(&fake).await;
+    let mut again = update("/own", 1, "TASK_RUNNING");
+    again["ipAddresses"] = json!([{"ipAddress": "9.0.0.2", "protocol": "IPv4"}]);
+    again["timestamp"] = json!("2026-01-01T07:00:00.000Z");
+    fake.event("status_update_event", again).await;
+    running.until("its other address", |m| m.endpoints("/own") == ["9.0.0.2:8080"]).await;
+    let told = &running.model.services["/own"].1[&task_id("/own", 1)];
+    assert_eq!(told.started_ms, 0, "not known: the catalog keeps the start and the verdict it has");
+}
+
 #[tokio::test]
 async fn health_is_applied_from_the_event_and_a_kill_for_ill_health_drains_at_once() {
     let mut checked = app("/web", &[1]);

@@ -20,10 +20,7 @@ impl Catalog {
         let state = &mut self.sources[at];
         match change {
             Change::Lost { kind, message } => self.lose(at, kind, message, now),
-            Change::ListBegin => {
-                state.confirm(received);
-                state.list = removal::open(state);
-            }
+            Change::ListBegin => state.list = removal::open(state),
             Change::ListComplete => {
                 state.confirm(received);
                 if !self.end_list(at, true, true, now) {
@@ -37,7 +34,11 @@ impl Catalog {
                 }
             }
             change => {
-                state.confirm(received);
+                // Sessions that break off within their list would else pass for signs of life for ever.
+                let followed = state.standing == Standing::Synced && matches!(state.list, List::None);
+                if followed || change == Change::Alive {
+                    state.confirm(received);
+                }
                 self.index.apply(state, change);
             }
         }

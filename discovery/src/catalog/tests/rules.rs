@@ -308,6 +308,34 @@ fn a_stale_source_keeps_its_state_and_expires_only_by_policy() {
     }
 }
 
+/// A member that dies within each of its lists tells a little of it every time.
+#[test]
+fn sessions_that_break_off_within_their_list_confirm_nothing() {
+    let minute = Duration::from_secs(60);
+    let mut rig = Rig::new(vec![SourceConfig { stale_max: Some(5 * minute), ..source(0, "a") }]);
+    let web = || vec![(spec("web", "web"), vec![healthy("x", 1)])];
+    rig.list(0, web());
+    let confirmed = |rig: &Rig| rig.catalog.sources()[0].confirmed.unwrap();
+    rig.pass(minute);
+    rig.tell(0, Change::Health { service: "web".into(), id: "x".into(), health: Health::Healthy });
+    assert_eq!(confirmed(&rig), rig.now, "an event of a source that is followed is a sign of life");
+    let last = rig.now;
+    for _ in 0..4 {
+        rig.tell(0, Change::ListBegin);
+        rig.service(0, spec("web", "web"), vec![healthy("x", 1)]);
+        rig.tell(0, lost());
+        rig.tell(0, Change::Health { service: "web".into(), id: "x".into(), health: Health::Healthy });
+        assert_eq!(confirmed(&rig), last);
+        rig.pass(minute);
+    }
+    assert_eq!(rig.names(), ["web"]);
+    rig.tell(0, Change::ListBegin);
+    rig.pass(minute);
+    assert_eq!(rig.names(), Vec::<String>::new(), "stale_max has passed");
+    rig.list(0, web());
+    assert_eq!(confirmed(&rig), rig.now);
+}
+
 #[test]
 fn a_saved_table_is_served_stale_until_the_first_list() {
     let mut rig =

@@ -83,6 +83,12 @@ impl Url {
 }
 
 impl Origin {
+    /// True if `authority` (`host[:port]`) is this host and port; a port that is not written is the scheme's own.
+    pub(crate) fn is_at(&self, authority: &str) -> bool {
+        let scheme = if self.tls { "https" } else { "http" };
+        Url::parse(&format!("{scheme}://{authority}")).is_ok_and(|url| url.origin == *self)
+    }
+
     /// `host[:port]` as it stands in the Host header (RFC 9110 §7.2).
     pub(crate) fn authority(&self) -> String {
         let default = if self.tls { 443 } else { 80 };
@@ -115,5 +121,29 @@ impl fmt::Display for Url {
     /// Without the query: it is long and tells an operator nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin, self.target.split('?').next().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_compared_with_the_port_that_it_means() {
+        let table = [
+            ("http://leader:80", "leader:80", true),
+            ("http://leader", "leader:80", true),
+            ("http://leader:80", "Leader", true),
+            ("https://leader", "leader:443", true),
+            ("https://leader", "leader:80", false),
+            ("http://leader:8080", "leader:8080", true),
+            ("http://leader:8080", "leader", false),
+            ("http://[2001:db8::1]:80", "[2001:db8::1]", true),
+            ("http://leader", "user@leader", false),
+            ("http://leader", "", false),
+        ];
+        for (url, authority, same) in table {
+            assert_eq!(Url::parse(url).unwrap().origin.is_at(authority), same, "{url} {authority}");
+        }
     }
 }

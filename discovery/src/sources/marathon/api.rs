@@ -27,7 +27,7 @@ const EVENTS: &str = "/v2/events?plan-format=light&event_type=event_stream_attac
     &event_type=unhealthy_instance_kill_event&event_type=app_terminated_event\
     &event_type=pod_created_event&event_type=pod_updated_event&event_type=pod_deleted_event\
     &event_type=group_change_success&event_type=deployment_info&event_type=deployment_success";
-/// Largest answer about one app or pod: some 80,000 tasks.
+/// Largest answer about one app or pod, by itself or in a list: some 80,000 tasks.
 const ONE_LEN_MAX: usize = 64 * 1024 * 1024;
 /// Largest answer that is not about tasks.
 const SMALL_LEN_MAX: usize = 256 * 1024;
@@ -125,7 +125,7 @@ async fn redirect(
         return Ok(to);
     }
     let leader = leader(client, base).await?;
-    let same = leader.as_deref().is_some_and(|leader| leader.eq_ignore_ascii_case(&to.origin.authority()));
+    let same = leader.as_deref().is_some_and(|leader| to.origin.is_at(leader));
     // A cluster that is asked over TLS is not followed into clear text with credentials.
     if same && to.origin.tls == base.origin.tls { Ok(to) } else { Err(refused(from, answer.status)) }
 }
@@ -181,7 +181,7 @@ impl Api {
     ) -> Result<usize, SourceError> {
         let url = self.base.url(target);
         let mut body = self.client.get(&url, JSON).await?.success(&url)?.body;
-        let mut elements = Elements::new(place);
+        let mut elements = Elements::new(place, ONE_LEN_MAX);
         let mut ready: Vec<Vec<u8>> = Vec::new();
         let (mut count, mut named) = (0, 0);
         while let Some(chunk) = body.chunk().await? {

@@ -16,6 +16,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Elements {
     place: Place,
+    len_max: usize,
     /// What was received and is still needed: an element that is not complete, or a member's name.
     held: Vec<u8>,
     /// How much of `held` was looked at.
@@ -37,9 +38,11 @@ pub(super) struct Elements {
 const DEPTH_MAX: usize = 128;
 
 impl Elements {
-    pub(super) fn new(place: Place) -> Self {
+    /// `len_max` limits a single element, which is held as a whole.
+    pub(super) fn new(place: Place, len_max: usize) -> Self {
         Self {
             place,
+            len_max,
             held: Vec::new(),
             seen: 0,
             open: Vec::new(),
@@ -74,6 +77,9 @@ impl Elements {
             self.held.drain(..keep);
             self.seen -= keep;
             self.start = self.start.map(|_| 0);
+        }
+        if self.held.len() > self.len_max {
+            return Err(format!("one of its elements is larger than {} octets", self.len_max));
         }
         Ok(())
     }
@@ -196,7 +202,7 @@ mod tests {
     use super::*;
 
     fn cut(place: Place, chunks: &[&[u8]]) -> Result<Vec<String>, String> {
-        let mut elements = Elements::new(place);
+        let mut elements = Elements::new(place, 1024);
         let mut all = Vec::new();
         for chunk in chunks {
             elements.push(chunk, |element| all.push(String::from_utf8_lossy(element).trim().to_owned()))?;
@@ -253,6 +259,20 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert!(cut(Place::Root, &[deep.as_bytes()]).is_err());
+    }
+
+    #[test]
+    fn an_element_without_end_is_refused_and_a_long_list_is_not() {
+        let part = [b'x'; 100];
+        let mut elements = Elements::new(APPS, 1024);
+        assert_eq!(elements.push(br#"{"apps":["#, |_| ()), Ok(()));
+        for _ in 0..100 {
+            let element = [b"\"", &part[..], b"\","].concat();
+            assert_eq!(elements.push(&element, |_| ()), Ok(()));
+        }
+        assert_eq!(elements.push(b"\"", |_| ()), Ok(()));
+        let pushed = (0..11).try_for_each(|_| elements.push(&part, |_| ()));
+        assert_eq!(pushed, Err("one of its elements is larger than 1024 octets".to_owned()));
     }
 
     proptest! {

@@ -50,7 +50,7 @@ pub fn marathon_apps(octets: &[u8]) {
 
 fn cut_two_ways(place: Place, octets: &[u8]) -> Vec<Vec<u8>> {
     let cut = |size: usize| {
-        let mut elements = Elements::new(place);
+        let mut elements = Elements::new(place, 1 << 20);
         let mut all = Vec::new();
         let pushed = octets
             .chunks(size)

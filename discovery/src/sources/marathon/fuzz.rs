@@ -89,7 +89,10 @@ pub fn sse(octets: &[u8]) {
     let (names, now) = (Interned::default(), Instant::now());
     let mut state = State::new();
     if let Some(converted) = sample(&names) {
-        state.take(Listed::Found(Box::new(Found { kind: Kind::App, converted, problems: Vec::new() })), now);
+        state.take_read(
+            Listed::Found(Box::new(Found { kind: Kind::App, converted, problems: Vec::new() })),
+            now,
+        );
     }
     for item in all {
         let Item::Event { name, data } = item else { continue };
@@ -102,7 +105,10 @@ pub fn sse(octets: &[u8]) {
     // Whatever was said, an answer can still be taken in.
     if let Some(converted) = sample(&names) {
         let key = Arc::clone(&converted.spec.key);
-        state.take(Listed::Found(Box::new(Found { kind: Kind::App, converted, problems: Vec::new() })), now);
+        state.take_read(
+            Listed::Found(Box::new(Found { kind: Kind::App, converted, problems: Vec::new() })),
+            now,
+        );
         state.absent(&key, now);
     }
 }

@@ -18,11 +18,13 @@ mod hosts;
 mod known;
 mod pod;
 mod reads;
+mod replay;
 mod session;
 mod sse;
 mod state;
 mod wire;
 mod word;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -36,11 +36,20 @@ struct Waiting {
     received: Option<Received>,
 }
 
+/// What is to be known of a read that has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Done {
+    /// When its cause arrived, if it has one.
+    pub(super) cause: Option<Received>,
+    /// A list was asked for after it: the answer is the older word.
+    pub(super) superseded: bool,
+}
+
 /// The plan of reads. Time comes in as an argument.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     waiting: HashMap<Target, Waiting>,
-    in_flight: HashMap<Target, Option<Received>>,
+    in_flight: HashMap<Target, Done>,
     paused: HashMap<Target, Instant>,
     /// More was asked for than fits: everything is to be read.
     pub(super) overflow: bool,
@@ -76,7 +85,7 @@ impl Reads {
             .filter(|(target, waiting)| waiting.due <= now && !self.in_flight.contains_key(target));
         let target = ready.min_by_key(|(_, waiting)| waiting.due)?.0.clone();
         let waiting = self.waiting.remove(&target)?;
-        self.in_flight.insert(target.clone(), waiting.received);
+        self.in_flight.insert(target.clone(), Done { cause: waiting.received, superseded: false });
         Some(target)
     }
 
@@ -89,20 +98,24 @@ impl Reads {
         free.map(|(_, waiting)| waiting.due).min()
     }
 
-    /// The read has been answered. Gives the arrival of its cause.
-    pub(super) fn done(&mut self, target: &Target, now: Instant) -> Option<Received> {
+    /// The read has been answered.
+    pub(super) fn done(&mut self, target: &Target, now: Instant) -> Done {
         self.paused.retain(|_, until| *until > now);
         self.paused.insert(target.clone(), now + PAUSE);
         if let Some(waiting) = self.waiting.get_mut(target) {
             waiting.due = waiting.due.max(now + PAUSE);
         }
-        self.in_flight.remove(target).flatten()
+        self.in_flight.remove(target).unwrap_or(Done { cause: None, superseded: true })
     }
 
-    /// Everything is read anew: what waits is served by that.
-    pub(super) fn forget(&mut self) {
-        self.waiting.clear();
-        self.overflow = false;
+    /// A list is asked for. What waits goes on beside it, as a list may take minutes, unless it was too much.
+    pub(super) fn list_begins(&mut self) {
+        if core::mem::take(&mut self.overflow) {
+            self.waiting.clear();
+        }
+        for read in self.in_flight.values_mut() {
+            read.superseded = true;
+        }
     }
 }
 
@@ -145,8 +158,11 @@ mod tests {
         assert!(reads.overflow);
         let started = core::iter::from_fn(|| reads.start(now)).count();
         assert_eq!(started, READS_MAX);
-        reads.forget();
+        reads.list_begins();
         assert!(!reads.overflow && reads.waiting.is_empty());
+        reads.want(target("/a"), now, None);
+        reads.list_begins();
+        assert!(reads.waiting.contains_key(&target("/a")), "it need not wait for the list");
     }
 
     #[tokio::test(start_paused = true)]
@@ -156,6 +172,10 @@ mod tests {
         reads.want(target("/a"), now + PAUSE, Some(first));
         reads.want(target("/a"), now, Some(Received::now() + PAUSE));
         assert_eq!(reads.start(now), Some(target("/a")), "the earlier due time counts");
-        assert_eq!(reads.done(&target("/a"), now), Some(first));
+        assert_eq!(reads.done(&target("/a"), now), Done { cause: Some(first), superseded: false });
+        reads.want(target("/b"), now, None);
+        assert_eq!(reads.start(now), Some(target("/b")));
+        reads.list_begins();
+        assert!(reads.done(&target("/b"), now).superseded, "the list was asked for later");
     }
 }

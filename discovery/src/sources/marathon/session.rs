@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Marathon;
 use super::api::{Api, Listed, jittered};
 use super::known::Moment;
-use super::reads::Target;
+use super::reads::{Done, Target};
+use super::replay::{Heard, Replay, asks_for_a_read};
 use super::sse::{Item, Parser};
 use super::state::State;
 use super::wire;
@@ -20,10 +21,6 @@ use crate::source::{Change, Sink, SourceError};
 
 /// Largest event. Plans in the full form of old Marathons hold whole groups.
 const EVENT_LEN_MAX: usize = 16 * 1024 * 1024;
-/// Events kept to be applied again after a list.
-const REPLAY_MAX: usize = 8192;
-/// Octets of them.
-const REPLAY_LEN_MAX: usize = 32 * 1024 * 1024;
 /// Apps on their way from the list to the loop.
 const LISTED_MAX: usize = 64;
 /// [`Change::Alive`] is told no more often.
@@ -36,6 +33,8 @@ const CONFIRM_AFTER: Duration = Duration::from_millis(1500);
 const FAILURES_MAX: u32 = 3;
 /// The first repetition of a failed read; doubles.
 const READ_AGAIN: Duration = Duration::from_millis(500);
+/// It doubles no more often.
+const DOUBLINGS_MAX: u32 = 6;
 
 struct Follower<'f> {
     api: Arc<Api>,
@@ -61,18 +60,9 @@ struct List {
     result: oneshot::Receiver<Result<usize, SourceError>>,
     /// Ends the task with this value.
     task: JoinSet<()>,
-    replay: Vec<Heard>,
-    replay_len: usize,
-    replay_overflow: bool,
+    replay: Replay,
     /// It is the second look at an empty cluster.
     confirming: bool,
-}
-
-/// An event with its arrival.
-struct Heard {
-    received: Received,
-    name: String,
-    data: Vec<u8>,
 }
 
 struct Answered {
@@ -120,7 +110,7 @@ pub(super) async fn follow(marathon: &mut Marathon, api: Api, mut stream: Body, 
 
 impl Follower<'_> {
     async fn run(&mut self, stream: &mut Body) -> Result<(), SourceError> {
-        self.begin_list().await?;
+        self.begin_list(Duration::ZERO, Replay::default()).await?;
         loop {
             self.start_reads();
             let timer = self.next_time();
@@ -140,7 +130,7 @@ impl Follower<'_> {
                 }
                 Step::Chunk(Err(error)) => return Err(error),
                 Step::Listed(Some(listed)) => {
-                    let changes = self.state.take(listed, Instant::now());
+                    let changes = self.state.take_listed(listed, Instant::now());
                     self.tell(Received::now(), changes).await?;
                 }
                 Step::Listed(None) => self.end_list().await?,
@@ -155,10 +145,11 @@ impl Follower<'_> {
     async fn plan(&mut self) -> Result<(), SourceError> {
         let now = Instant::now();
         self.state.groups_due(now);
-        self.state.list_wanted |= self.state.reads.overflow;
+        self.state.list_wanted |=
+            self.state.reads.overflow || core::mem::take(&mut self.state.words.overflow);
         let wanted = self.state.list_wanted && now >= self.last_list + LIST_PAUSE;
         if self.list.is_none() && (wanted || now >= self.refresh_due) {
-            self.begin_list().await?;
+            self.begin_list(Duration::ZERO, Replay::default()).await?;
         }
         Ok(())
     }
@@ -172,19 +163,18 @@ impl Follower<'_> {
             if self.state.list_wanted || self.state.reads.overflow {
                 next = next.min(self.last_list + LIST_PAUSE);
             }
-            next = self.state.reads.next_due().map_or(next, |due| next.min(due));
         }
-        next
+        self.state.reads.next_due().map_or(next, |due| next.min(due))
     }
 
-    async fn begin_list(&mut self) -> Result<(), SourceError> {
+    async fn begin_list(&mut self, pause: Duration, replay: Replay) -> Result<(), SourceError> {
         self.sink.send(Received::now(), Change::ListBegin).await?;
         self.state.list_begins(Instant::now());
-        self.list = Some(self.list_after(Duration::ZERO));
+        self.list = Some(self.list_after(pause, replay));
         Ok(())
     }
 
-    fn list_after(&self, pause: Duration) -> List {
+    fn list_after(&self, pause: Duration, replay: Replay) -> List {
         let (send, items) = mpsc::channel(LISTED_MAX);
         let (tell, result) = oneshot::channel();
         let api = Arc::clone(&self.api);
@@ -195,15 +185,7 @@ impl Follower<'_> {
             // Nobody waits for it any more: the session has ended.
             let _ = tell.send(listed);
         });
-        List {
-            items,
-            result,
-            task,
-            replay: Vec::new(),
-            replay_len: 0,
-            replay_overflow: false,
-            confirming: pause > Duration::ZERO,
-        }
+        List { items, result, task, replay, confirming: pause > Duration::ZERO }
     }
 
     /// The list has given all it has: whole or cut off.
@@ -219,8 +201,7 @@ impl Follower<'_> {
         if count == 0 && *self.had_services && !list.confirming {
             // A leader that was just elected may not have read its state yet.
             tracing::warn!(member = %self.api.base, "empty list after one that was not: asking again");
-            let again = self.list_after(jittered(CONFIRM_AFTER));
-            self.list = Some(List { replay: list.replay, replay_len: list.replay_len, ..again });
+            self.begin_list(jittered(CONFIRM_AFTER), list.replay).await?;
             return Ok(());
         }
         let now = Instant::now();
@@ -230,9 +211,9 @@ impl Follower<'_> {
         self.synced = true;
         (self.last_list, self.told_alive) = (now, now);
         self.refresh_due = now + jittered(self.refresh);
-        self.state.list_wanted |= list.replay_overflow;
+        self.state.list_wanted |= list.replay.overflow;
         self.api.shared.names.sweep();
-        for heard in list.replay {
+        for heard in list.replay.into_events() {
             self.apply(&heard).await?;
         }
         Ok(())
@@ -262,21 +243,19 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Takes an event. During a list it is applied now if it concerns something known, and after the list again.
+    /// Takes an event. During a list it is applied now, in the first list only if it concerns something known (what
+    /// is not listed yet would be read one by one), and after the list again.
     async fn heard(&mut self, heard: Heard) -> Result<(), SourceError> {
-        let Some(list) = &mut self.list else { return self.apply(&heard).await };
-        let concerns = serde_json::from_slice(&heard.data).is_ok_and(|event| self.state.concerns(&event));
-        let fits = list.replay.len() < REPLAY_MAX && list.replay_len < REPLAY_LEN_MAX;
-        if concerns {
+        if self.list.is_none() {
+            return self.apply(&heard).await;
+        }
+        let concerns = || serde_json::from_slice(&heard.data).is_ok_and(|event| self.state.concerns(&event));
+        if self.synced || concerns() {
             self.apply(&heard).await?;
         }
-        if let Some(list) = &mut self.list {
-            if fits {
-                list.replay_len += heard.data.len();
-                list.replay.push(heard);
-            } else {
-                list.replay_overflow = true;
-            }
+        // Once synced, what the event asks for is read beside the list.
+        if let Some(list) = self.list.as_mut().filter(|_| !self.synced || !asks_for_a_read(&heard.name)) {
+            list.replay.keep(heard);
         }
         Ok(())
     }
@@ -307,9 +286,6 @@ impl Follower<'_> {
     }
 
     fn start_reads(&mut self) {
-        if self.list.is_some() {
-            return;
-        }
         while let Some(target) = self.state.reads.start(Instant::now()) {
             let api = Arc::clone(&self.api);
             let kind = match &target {
@@ -328,25 +304,25 @@ impl Follower<'_> {
 
     async fn answered(&mut self, Answered { target, outcome }: Answered) -> Result<(), SourceError> {
         let now = Instant::now();
-        let cause = self.state.reads.done(&target, now);
+        let Done { cause, superseded } = self.state.reads.done(&target, now);
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(error) => return self.read_failed(target, cause, error).await,
+            Err(error) => return self.read_failed(target, cause, error),
         };
         self.failures = 0;
-        if self.list.is_some() {
-            // The list was asked for later and tells the same or more.
+        if superseded {
+            // A list was asked for later and tells the same or more.
             return Ok(());
         }
         let mut changes = Vec::new();
         match (outcome, &target) {
-            (Outcome::One(Some(listed)), _) => changes = self.state.take(listed, now),
+            (Outcome::One(Some(listed)), _) => changes = self.state.take_read(listed, now),
             (Outcome::One(None), Target::Service(id) | Target::Group(id)) => {
                 changes = self.state.absent(id, now);
             }
             (Outcome::Group(listed), Target::Service(id) | Target::Group(id)) => {
                 let found: Option<HashSet<Arc<str>>> = listed.iter().map(Listed::key).collect();
-                changes.extend(listed.into_iter().flat_map(|listed| self.state.take(listed, now)));
+                changes.extend(listed.into_iter().flat_map(|listed| self.state.take_read(listed, now)));
                 // With a nameless one among them, what is gone is not known.
                 changes.extend(found.into_iter().flat_map(|found| self.state.group_read(id, &found)));
             }
@@ -354,8 +330,9 @@ impl Follower<'_> {
         self.tell(cause.unwrap_or_else(Received::now), changes).await
     }
 
-    /// Asks again a little later, and gives the session up when that doesn't help.
-    async fn read_failed(
+    /// Asks again a little later, and gives the session up when that doesn't help. Not during a list: a member that
+    /// is slow to give it would never come to its end.
+    fn read_failed(
         &mut self,
         target: Target,
         cause: Option<Received>,
@@ -363,11 +340,11 @@ impl Follower<'_> {
     ) -> Result<(), SourceError> {
         self.failures += 1;
         let hopeless = matches!(error, SourceError::Status { status: 401, .. } | SourceError::Stopping);
-        if hopeless || self.failures >= FAILURES_MAX {
+        if hopeless || (self.failures >= FAILURES_MAX && self.list.is_none()) {
             return Err(error);
         }
         tracing::debug!(%error, ?target, "read failed, to be repeated");
-        let pause = READ_AGAIN * 2u32.pow(self.failures.saturating_sub(1));
+        let pause = READ_AGAIN * 2u32.pow(self.failures.saturating_sub(1).min(DOUBLINGS_MAX));
         self.state.reads.want(target, Instant::now() + jittered(pause), cause);
         Ok(())
     }

@@ -16,20 +16,15 @@ use super::known::{Domain, Known, Moment, pod_of};
 use super::reads::{Reads, Target};
 use super::wire::{self, each, text};
 use super::word::{Agreement, InstanceWord};
+use super::words::{WORD_STANDS, Word, Words};
 use crate::source::Change;
 
-/// How long an event's word stands against answers.
-const WORD_STANDS: Duration = Duration::from_secs(3);
 /// A read that did not show what its event announced is repeated after this.
 const NOT_YET_VISIBLE: Duration = Duration::from_millis(250);
 /// How long a change of a group waits for the deployment that names the apps in it.
 const GROUP_WAITS: Duration = Duration::from_secs(5);
 /// Pods and apps with something unsettled are looked at again after this.
 const UNSETTLED: Duration = Duration::from_secs(5);
-/// Services with words of events that still stand.
-const WORDS_MAX: usize = 16_384;
-/// Words about one service's instances are looked through for old ones from this many on.
-const INSTANCE_WORDS_KEPT: usize = 64;
 /// Agents whose fault domain is kept.
 const AGENTS_MAX: usize = 65_536;
 /// Groups that wait.
@@ -42,7 +37,7 @@ const PLAN_MAX: usize = 1024;
 /// See the module's words.
 pub(super) struct State {
     known: HashMap<Arc<str>, Known>,
-    words: HashMap<Arc<str>, Word>,
+    pub(super) words: Words,
     groups: HashMap<Arc<str>, Group>,
     /// Versions of the last plans, oldest first: a group's event may come before or behind its deployment's.
     plans: VecDeque<Arc<str>>,
@@ -59,22 +54,14 @@ pub(super) struct State {
 struct Listing {
     keys: HashSet<Arc<str>>,
     began: Instant,
+    /// Services read beside it: what it says of them is older.
+    read: HashSet<Arc<str>>,
     /// One of its elements has no id that can be read: which services it would name is not known.
     nameless: bool,
 }
 
 /// Where an object is that doesn't tell its id.
 const NAMELESS: &str = "(no id)";
-
-/// What events said of a service not long ago.
-struct Word {
-    until: Instant,
-    /// The service is gone.
-    removed: bool,
-    /// It has this version, or a later one.
-    version: Option<Arc<str>>,
-    instances: Vec<InstanceWord>,
-}
 
 struct Group {
     version: Option<Arc<str>>,
@@ -85,7 +72,7 @@ impl State {
     pub(super) fn new() -> Self {
         Self {
             known: HashMap::new(),
-            words: HashMap::new(),
+            words: Words::default(),
             groups: HashMap::new(),
             plans: VecDeque::new(),
             agents: HashMap::new(),
@@ -164,6 +151,12 @@ impl State {
             return Vec::new();
         };
         let position = known.position(id);
+        let killed = position.is_ok_and(|position| known.instances[position].1 == InstanceState::Killing);
+        if killed || self.words.is_ending(service, id, since(&self.listed, at.now)) {
+            // Late or told twice. If it runs after all, the app shows it.
+            self.want(service, at.now, Some(at.received));
+            return Vec::new();
+        }
         if let Ok(position) = position
             && matches!(known.instances[position].1, InstanceState::Unreachable)
         {
@@ -374,15 +367,16 @@ impl State {
 
     /// A full list begins.
     pub(super) fn list_begins(&mut self, now: Instant) {
-        self.listed = Some(Listing { keys: HashSet::new(), began: now, nameless: false });
+        self.listed =
+            Some(Listing { keys: HashSet::new(), began: now, read: HashSet::new(), nameless: false });
         self.list_wanted = false;
         self.groups.clear();
-        self.reads.forget();
+        self.reads.list_begins();
     }
 
     /// A full list has ended. If all in it could be named, what was not in it is forgotten; else nothing is.
     pub(super) fn list_ends(&mut self, now: Instant) -> Change {
-        self.words.retain(|_, word| word.until > now);
+        self.words.forget_old(now);
         let Some(listed) = self.listed.take().filter(|listed| !listed.nameless) else {
             return Change::ListPartial { synced: true };
         };
@@ -396,15 +390,42 @@ impl State {
         self.known.get(service).map(|known| known.kind)
     }
 
-    /// Takes in one app or pod from a list or a read.
-    pub(super) fn take(&mut self, listed: Listed, now: Instant) -> Vec<Change> {
+    /// Takes in one app or pod from the list.
+    pub(super) fn take_listed(&mut self, listed: Listed, now: Instant) -> Vec<Change> {
+        let key = listed.key();
+        if key.is_some_and(|key| self.listed.as_ref().is_some_and(|listed| listed.read.contains(&key))) {
+            return Vec::new();
+        }
+        let since = since(&self.listed, now);
+        self.take(listed, since, now)
+    }
+
+    /// Takes in one app or pod from a read, perhaps beside a list.
+    pub(super) fn take_read(&mut self, listed: Listed, now: Instant) -> Vec<Change> {
+        let key = listed.key().filter(|_| matches!(listed, Listed::Found(_)));
+        let before = key.as_ref().filter(|_| self.listed.is_some()).and_then(|key| self.known.get(key));
+        let before = before.map(|known| known.instances.clone()).unwrap_or_default();
+        let mut changes = self.take(listed, now, now);
+        if let (Some(key), Some(listed)) = (key, &mut self.listed) {
+            let known = self.known.get(&key);
+            let is_gone = |id: &str| known.is_none_or(|known| known.position(id).is_err());
+            let gone = before.into_iter().filter(|(id, _)| is_gone(id));
+            // Said one by one: to the catalog what a service lacks during a list is the list's word.
+            changes.extend(gone.map(|(id, _)| Change::RemoveInstance { service: Arc::clone(&key), id }));
+            listed.read.insert(key);
+        }
+        changes
+    }
+
+    /// Takes in one app or pod. Words of events said after `since` stand against it.
+    fn take(&mut self, listed: Listed, since: Instant, now: Instant) -> Vec<Change> {
         let found = match listed {
             Listed::Found(found) => *found,
             Listed::Bad { id, message } => return self.bad(id.map(Into::into), message),
         };
         let Found { kind, mut converted, problems } = found;
         let service = Arc::clone(&converted.spec.key);
-        if !self.overrule(&mut converted, now) {
+        if !self.overrule(&mut converted, since, now) {
             return Vec::new();
         }
         if converted.unsettled {
@@ -448,18 +469,18 @@ impl State {
 
     /// A service that was read is not there.
     pub(super) fn absent(&mut self, service: &str, now: Instant) -> Vec<Change> {
-        if let Some(word) = self.words.get(service).filter(|word| word.until > now)
-            && !word.removed
-        {
+        if self.words.standing(service, now).is_some_and(|word| !word.removed) {
             self.want(service, now + NOT_YET_VISIBLE, None);
-            if self.known.contains_key(service) {
-                return Vec::new();
-            }
+            return Vec::new();
         }
-        match self.known.remove_entry(service) {
-            Some((service, _)) => vec![Change::RemoveService { service }],
-            None => Vec::new(),
+        let service: Arc<str> = service.into();
+        self.known.remove(&service);
+        if let Some(listed) = &mut self.listed {
+            listed.keys.remove(&service);
+            listed.read.insert(Arc::clone(&service));
         }
+        // Also if it is not known: the catalog may hold it from a time when it could be read.
+        vec![Change::RemoveService { service }]
     }
 
     /// All services below a group were read: those that are known and were not among them are gone.
@@ -474,16 +495,18 @@ impl State {
             .collect();
         for key in &gone {
             self.known.remove(key);
+            if let Some(listed) = &mut self.listed {
+                listed.keys.remove(key);
+                listed.read.insert(Arc::clone(key));
+            }
         }
         gone.into_iter().map(|service| Change::RemoveService { service }).collect()
     }
 
     /// Puts what events said over what was read. False if the service is not to be taken at all.
-    fn overrule(&mut self, converted: &mut Converted, now: Instant) -> bool {
+    fn overrule(&mut self, converted: &mut Converted, read_at: Instant, now: Instant) -> bool {
         let key = Arc::clone(&converted.spec.key);
-        // A list is as old as its beginning: words since then stand against all of it.
-        let read_at = self.listed.as_ref().map_or(now, |listed| listed.began);
-        let Some(word) = self.words.get(&key).filter(|word| word.until > read_at) else { return true };
+        let Some(word) = self.words.standing(&key, read_at) else { return true };
         let until = word.until.max(now + NOT_YET_VISIBLE);
         if word.removed {
             self.want(&key, until, None);
@@ -521,21 +544,7 @@ impl State {
     }
 
     fn word(&mut self, service: &Arc<str>, now: Instant) -> &mut Word {
-        if self.words.len() >= WORDS_MAX {
-            self.words.retain(|_, word| word.until > now);
-            // With so many at once, only a list helps.
-            if self.words.len() >= WORDS_MAX {
-                self.words.clear();
-                self.list_wanted = true;
-            }
-        }
-        let new = || Word { until: now, removed: false, version: None, instances: Vec::new() };
-        let word = self.words.entry(Arc::clone(service)).or_insert_with(new);
-        if word.until <= now {
-            *word = new();
-        }
-        word.until = now + WORD_STANDS;
-        word
+        self.words.of(service, since(&self.listed, now), now)
     }
 
     fn say(
@@ -547,20 +556,14 @@ impl State {
         instance: Option<Arc<Instance>>,
         at: &Moment<'_>,
     ) {
-        let read_at = self.listed.as_ref().map_or(at.now, |listed| listed.began);
-        let word = self.word(service, at.now);
-        let until = at.now + WORD_STANDS;
-        if word.instances.len() >= INSTANCE_WORDS_KEPT {
-            word.instances.retain(|told| told.until > read_at);
-        }
-        if let Some(told) = word.instances.iter_mut().find(|told| told.id == *id) {
-            (told.until, told.state) = (until, state);
-            told.health = health.or(told.health);
-            told.instance = instance.or(told.instance.take());
-        } else {
-            word.instances.push(InstanceWord { until, id: Arc::clone(id), state, health, instance });
-        }
+        let told = InstanceWord { until: at.now + WORD_STANDS, id: Arc::clone(id), state, health, instance };
+        self.words.say(service, told, since(&self.listed, at.now), at.now);
     }
+}
+
+/// From when on words count: a list is as old as its beginning, so those since then stand against all of it.
+fn since(listed: &Option<Listing>, now: Instant) -> Instant {
+    listed.as_ref().map_or(now, |listed| listed.began)
 }
 
 /// The end of something that this session has not read: the catalog may hold it from a time when it could be.

@@ -25,6 +25,13 @@ pub(super) enum Agreement {
 }
 
 impl InstanceWord {
+    /// Takes up a later word about the same instance.
+    pub(super) fn renew(&mut self, later: Self) {
+        (self.until, self.state) = (later.until, later.state);
+        self.health = later.health.or(self.health);
+        self.instance = later.instance.or(self.instance.take());
+    }
+
     /// Puts the word over what was read, at `read` in `instances`.
     pub(super) fn apply(&self, read: Option<usize>, instances: &mut Vec<Arc<Instance>>) -> Agreement {
         let ended = self.state == InstanceState::Terminal;

@@ -98,6 +98,13 @@ impl Fake {
         self.script().streams.clear();
     }
 
+    /// Waits until something beginning with `target` has been asked for so often.
+    pub(super) async fn asked(&self, target: &str, times: usize) {
+        while self.count(target) < times {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// How often something beginning with `target` was asked for.
     pub(super) fn count(&self, target: &str) -> usize {
         self.script().requests.iter().filter(|request| request.starts_with(target)).count()

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod conversion;
+mod crossing;
 mod fake;
 mod faults;
 mod follow;

@@ -29,5 +29,5 @@ mod supervisor;
 pub use config::*;
 pub use discovery::{Discovery, Handle, StartError};
 pub use report::{ErrorReport, ProblemReport, SourceReport};
-pub use source::{Change, Session, Sink, Source, SourceError, Update};
+pub use source::{Change, Session, Sink, Source, SourceError, Unread, Update};
 pub use sources::marathon::Marathon;

@@ -42,6 +42,15 @@ pub enum Change {
         /// All its instances.
         instances: Vec<Arc<Instance>>,
     },
+    /// A service some of whose instances could not be read: what is held of those stays, all else is replaced.
+    ServiceInPart {
+        /// Its definition.
+        spec: Arc<ServiceSpec>,
+        /// The instances that could be read.
+        instances: Vec<Arc<Instance>>,
+        /// Which could not.
+        unread: Unread,
+    },
     /// A service is gone.
     RemoveService {
         /// Its key.
@@ -101,6 +110,38 @@ pub enum Change {
         /// The error with its causes.
         message: String,
     },
+}
+
+/// Instances of a service that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// Those with these ids.
+    Ids(Vec<Arc<str>>),
+    /// Some whose ids could not be read either: any that is not told may be among them.
+    Any,
+}
+
+impl Unread {
+    /// One more, by its id if that can be read.
+    pub(crate) fn add(unread: &mut Option<Self>, id: Option<Arc<str>>) {
+        match (unread.take(), id) {
+            (Some(Self::Any), _) | (_, None) => *unread = Some(Self::Any),
+            (Some(Self::Ids(mut ids)), Some(id)) => {
+                ids.push(id);
+                *unread = Some(Self::Ids(ids));
+            }
+            (None, Some(id)) => *unread = Some(Self::Ids(vec![id])),
+        }
+    }
+
+    /// True if the instance `id` may be one of them.
+    #[must_use]
+    pub fn covers(&self, id: &str) -> bool {
+        match self {
+            Self::Ids(ids) => ids.iter().any(|unread| **unread == *id),
+            Self::Any => true,
+        }
+    }
 }
 
 /// A change with the time its cause was received, for `portolan_convergence_seconds`.

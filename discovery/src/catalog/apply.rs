@@ -87,6 +87,12 @@ impl Index {
     fn apply(&mut self, state: &mut SourceState, change: Change) {
         match change {
             Change::Service { spec, instances } => self.put_service(state, spec, instances),
+            Change::ServiceInPart { spec, mut instances, unread } => {
+                if let Some(held) = state.services.get(&spec.key) {
+                    held.keep_unread(&spec, &unread, &mut instances);
+                }
+                self.put_service(state, spec, instances);
+            }
             Change::RemoveService { service } => self.remove_service(state, &service),
             Change::Instance { service, instance } => self.put_instance(state, &service, instance),
             Change::RemoveInstance { service, id } => self.remove_instance(state, &service, &id),
@@ -380,6 +386,9 @@ impl Keeps {
 /// stays the same allocation.
 fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps: Keeps) -> Arc<Instance> {
     let restarted = before.started_ms != 0 && after.started_ms != 0 && before.started_ms != after.started_ms;
+    if after.started_ms == 0 && before.started_ms != 0 {
+        Arc::make_mut(&mut after).started_ms = before.started_ms;
+    }
     if keeps.verdicts && !restarted && after.health == Health::Unknown && before.health != Health::Unknown {
         Arc::make_mut(&mut after).health = before.health;
     }
@@ -387,9 +396,6 @@ fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps: Keeps) ->
         let after = Arc::make_mut(&mut after);
         after.addresses.clone_from(&before.addresses);
         after.endpoints.clone_from(&before.endpoints);
-    if after.started_ms == 0 && before.started_ms != 0 {
-        Arc::make_mut(&mut after).started_ms = before.started_ms;
-    }
     }
     if **before == *after { Arc::clone(before) } else { after }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
-use portolan_table::{Instance, MergePolicy, ServiceName, ServiceSpec, SourceStatus, Standing};
+use portolan_table::{
+    Instance, InstanceEndpoint, MergePolicy, ServiceName, ServiceSpec, SourceStatus, Standing,
+};
 
 use super::removal::Withheld;
 use crate::config::SourceConfig;
+use crate::source::Unread;
 
 /// Problems kept for display, per source. More are counted only.
 pub(crate) const PROBLEMS_MAX: usize = 100;
@@ -29,6 +32,23 @@ impl PartState {
     /// Where the instance `id` is, or where it would go.
     pub(crate) fn find(&self, id: &str) -> Result<usize, usize> {
         self.instances.binary_search_by(|instance| (*instance.id).cmp(id))
+    }
+
+    /// Adds to `told`, the instances of the service as `spec` has it now, those held that could not be read.
+    pub(super) fn keep_unread(&self, spec: &ServiceSpec, unread: &Unread, told: &mut Vec<Arc<Instance>>) {
+        let ids: HashSet<Arc<str>, RandomState> =
+            told.iter().map(|instance| Arc::clone(&instance.id)).collect();
+        for instance in &self.instances {
+            if ids.contains(&instance.id) || !unread.covers(&instance.id) {
+                continue;
+            }
+            let mut kept = Arc::clone(instance);
+            let has_port = |endpoint: &InstanceEndpoint| usize::from(endpoint.port_index) < spec.ports.len();
+            if !kept.endpoints.iter().all(has_port) {
+                Arc::make_mut(&mut kept).endpoints.retain(|endpoint| has_port(endpoint));
+            }
+            told.push(kept);
+        }
     }
 }
 

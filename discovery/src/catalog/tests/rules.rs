@@ -594,6 +594,28 @@ fn a_node_name_that_cannot_be_resolved_takes_no_place_away() {
 }
 
 #[test]
+fn instances_that_could_not_be_read_stay() {
+    use crate::source::Unread;
+    let three = || vec![healthy("x", 1), healthy("y", 2), healthy("z", 3)];
+    let tell = |unread: Unread| {
+        let mut rig = Rig::new(vec![source(0, "a")]);
+        rig.list(0, vec![(spec("/web", "web"), three())]);
+        let (spec, instances) = (Arc::new(spec("/web", "web")), vec![Arc::new(healthy("z", 9))]);
+        rig.tell(0, Change::ServiceInPart { spec, instances, unread });
+        rig.live("web")
+    };
+    assert_eq!(tell(Unread::Ids(vec!["x".into(), "new".into()])), ["10.0.0.1:8000", "10.0.0.9:8000"]);
+    assert_eq!(tell(Unread::Any), ["10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.9:8000"]);
+
+    let mut rig = Rig::new(vec![source(0, "a")]);
+    rig.list(0, vec![(spec("/web", "web"), three())]);
+    let portless = Arc::new(ServiceSpec { ports: Vec::new(), ..spec("/web", "web") });
+    rig.tell(0, Change::ServiceInPart { spec: portless, instances: Vec::new(), unread: Unread::Any });
+    let web = rig.get("web").unwrap();
+    assert!(web.members.iter().all(|member| member.instance.endpoints.is_empty()), "their ports are gone");
+}
+
+#[test]
 fn a_list_that_does_not_name_everything_takes_no_service_away() {
     for (synced, standing) in [(true, Standing::Synced), (false, Standing::Unsynced)] {
         let mut rig = Rig::new(vec![source(0, "a")]);

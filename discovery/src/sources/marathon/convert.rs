@@ -21,9 +21,12 @@ use portolan_table::{
     Address, Health, Instance, InstanceEndpoint, InstanceState, Labels, Network, PortSpec, Protocol,
     Provenance, ServiceName, ServiceSpec, VirtualAddress,
 };
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+use super::readiness::Readiness;
 use super::wire::{self, each, text};
+use crate::source::Unread;
 
 /// Addresses of agents whose name is not an address.
 pub(super) trait Hosts {
@@ -55,6 +58,8 @@ pub(super) struct Converted {
     pub(super) checks: usize,
     /// It has readiness checks, whose results no event brings.
     pub(super) gated: bool,
+    /// Tasks that could not be read.
+    pub(super) unread: Option<Unread>,
     /// It should be read again soon: a task is not ready, or an agent's name could not be resolved.
     pub(super) unsettled: bool,
 }
@@ -121,6 +126,7 @@ pub(super) fn app(app: &wire::App<'_>, context: &mut Context<'_>) -> Result<Conv
         versions,
         checks,
         gated: each(app.readiness_checks.as_ref()).next().is_some(),
+        unread: None,
         unsettled: false,
     };
     tasks(app, &layout, &mut converted, context);
@@ -129,30 +135,33 @@ pub(super) fn app(app: &wire::App<'_>, context: &mut Context<'_>) -> Result<Conv
 }
 
 fn tasks(app: &wire::App<'_>, layout: &Layout, converted: &mut Converted, context: &mut Context<'_>) {
-    let deploying = each(app.deployments.as_ref()).next().is_some();
+    let readiness = Readiness::of(app, converted.gated);
     for raw in app.tasks.iter().flatten() {
-        if raw.get() == "null" {
-            continue;
-        }
         let task: wire::Task<'_> = match serde_json::from_str(raw.get()) {
             Ok(task) => task,
             Err(error) => {
-                context.problems.push(format!("a task is left out: {error}"));
+                context.problems.push(format!("a task is left out, what was known of it stays: {error}"));
+                Unread::add(&mut converted.unread, id_of(raw));
                 continue;
             }
         };
-        let Some(mut instance) = instance(&task, layout, converted, context) else { continue };
-        if converted.gated && deploying && instance.state == InstanceState::Running {
-            let waits = each(app.readiness_check_results.as_ref())
-                .any(|result| text(&result.task_id) == Some(&*instance.id) && result.ready == Some(false));
-            if waits {
-                instance.state = InstanceState::Starting;
-                converted.unsettled = true;
-            }
+        let Some(mut instance) = instance(&task, layout, converted, context) else {
+            Unread::add(&mut converted.unread, None);
+            continue;
+        };
+        if instance.state == InstanceState::Running && readiness.waits_for(&instance) {
+            instance.state = InstanceState::Starting;
+            converted.unsettled = true;
         }
         converted.instances.push(Arc::new(instance));
     }
     sort_unique(&mut converted.instances);
+}
+
+/// The id of a task or pod instance that is otherwise not understood.
+pub(super) fn id_of(raw: &RawValue) -> Option<Arc<str>> {
+    let named: wire::Named<'_> = serde_json::from_str(raw.get()).ok()?;
+    text(&named.id).map(Into::into)
 }
 
 /// Sorted by id; of an id given twice the last stands.

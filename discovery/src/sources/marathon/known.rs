@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::api::Kind;
 use super::convert::{Context, Converted, Hosts, Interned, Layout, instance};
 use super::wire::{self, text};
+use crate::source::Unread;
 
 /// What event application needs of a service.
 pub(super) struct Known {
@@ -31,6 +32,14 @@ pub(super) struct Moment<'m> {
 }
 
 impl Known {
+    /// Takes over from `before` what could not be read this time.
+    pub(super) fn keep_unread(&mut self, before: &Self, unread: &Unread) {
+        let kept = before.instances.iter().filter(|(id, _)| unread.covers(id));
+        let kept: Vec<_> = kept.filter(|(id, _)| self.position(id).is_err()).cloned().collect();
+        self.instances.extend(kept);
+        self.instances.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+
     /// Where a task is, or would be.
     pub(super) fn position(&self, id: &str) -> Result<usize, usize> {
         self.instances.binary_search_by(|(known, _)| (**known).cmp(id))
@@ -86,7 +95,7 @@ impl Known {
 
 /// True if the task is (the, or a) task of the instance, in any of Marathon's forms: `<app>.<uuid>`,
 /// `<app>.instance-<uuid>._app.<n>`, `<app>.marathon-<uuid>`, `<pod>.instance-<uuid>.<container>`.
-fn is_task_of(task: &str, instance: &str) -> bool {
+pub(super) fn is_task_of(task: &str, instance: &str) -> bool {
     let split = instance.rsplit_once(".instance-").or_else(|| instance.rsplit_once(".marathon-"));
     let Some((app, uuid)) = split else { return task == instance };
     let Some(rest) = task.strip_prefix(app).and_then(|rest| rest.strip_prefix('.')) else { return false };

@@ -17,6 +17,7 @@ pub(crate) mod fuzz;
 mod hosts;
 mod known;
 mod pod;
+mod readiness;
 mod reads;
 mod replay;
 mod session;

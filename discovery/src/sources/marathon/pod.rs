@@ -14,10 +14,11 @@ use portolan_table::{
 use smallvec::SmallVec;
 
 use super::convert::{
-    Context, Converted, Mode, Ports, labels, milliseconds, network_mode, node_address, number, service_name,
-    sort_unique, virtual_addresses,
+    Context, Converted, Mode, Ports, id_of, labels, milliseconds, network_mode, node_address, number,
+    service_name, sort_unique, virtual_addresses,
 };
 use super::wire::{self, each, text};
+use crate::source::Unread;
 
 /// Specifications of one pod older than its present one, as JSON text by version.
 pub(super) type Older = HashMap<String, Vec<u8>>;
@@ -38,21 +39,15 @@ struct PlannedPort {
 /// Versions that instances of this pod run and `spec` is not. At most a handful during a deployment.
 pub(super) fn older_versions(status: &wire::PodStatus<'_>) -> Vec<String> {
     let present = status.spec.as_ref().and_then(|spec| text(&spec.version));
-    let mut versions: Vec<String> = instances(status)
-        .filter_map(Result::ok)
+    let instances = status.instances.iter().flatten();
+    let mut versions: Vec<String> = instances
+        .filter_map(|raw| serde_json::from_str::<wire::PodInstance<'_>>(raw.get()).ok())
         .filter_map(|instance| version(&instance).map(str::to_owned))
         .filter(|version| Some(&**version) != present)
         .collect();
     versions.sort_unstable();
     versions.dedup();
     versions
-}
-
-fn instances<'s>(
-    status: &'s wire::PodStatus<'_>,
-) -> impl Iterator<Item = serde_json::Result<wire::PodInstance<'s>>> {
-    let present = status.instances.iter().flatten().filter(|raw| raw.get() != "null");
-    present.map(|raw| serde_json::from_str(raw.get()))
 }
 
 fn version<'i>(instance: &'i wire::PodInstance<'_>) -> Option<&'i str> {
@@ -99,23 +94,26 @@ pub(super) fn pod(
         versions: spec_version.into_iter().collect(),
         checks,
         gated: false,
+        unread: None,
         unsettled: false,
     };
     let plans = plans(spec, older, context);
-    for given in instances(status) {
-        let given = match given {
+    for raw in status.instances.iter().flatten() {
+        let given: wire::PodInstance<'_> = match serde_json::from_str(raw.get()) {
             Ok(given) => given,
             Err(error) => {
-                context.problems.push(format!("a pod instance is left out: {error}"));
+                let problem = format!("a pod instance is left out, what was known of it stays: {error}");
+                context.problems.push(problem);
+                Unread::add(&mut converted.unread, id_of(raw));
                 continue;
             }
         };
         let own = version(&given);
         let plan = plans.iter().find(|(version, _)| *version == own).or_else(|| plans.first());
-        if let Some((_, plan)) = plan
-            && let Some(instance) = instance(&given, plan, base, &doubled, &mut converted, context)
-        {
-            converted.instances.push(Arc::new(instance));
+        let Some((_, plan)) = plan else { continue };
+        match instance(&given, plan, base, &doubled, &mut converted, context) {
+            Some(instance) => converted.instances.push(Arc::new(instance)),
+            None => Unread::add(&mut converted.unread, None),
         }
     }
     sort_unique(&mut converted.instances);

@@ -437,12 +437,21 @@ impl State {
             .collect();
         self.learn_agents(&converted.instances);
         let instances = core::mem::take(&mut converted.instances);
-        changes.push(Change::Service { spec: Arc::clone(&converted.spec), instances: instances.clone() });
+        let spec = Arc::clone(&converted.spec);
+        let unread = converted.unread.take();
+        changes.push(match unread.clone() {
+            None => Change::Service { spec, instances: instances.clone() },
+            Some(unread) => Change::ServiceInPart { spec, instances: instances.clone(), unread },
+        });
         if let Some(listed) = &mut self.listed {
             listed.keys.insert(Arc::clone(&service));
         }
         let instances = instances.iter().map(|instance| (Arc::clone(&instance.id), instance.state)).collect();
-        self.known.insert(service, Known { kind, converted, instances });
+        let mut known = Known { kind, converted, instances };
+        if let (Some(unread), Some(before)) = (unread, self.known.get(&service)) {
+            known.keep_unread(before, &unread);
+        }
+        self.known.insert(service, known);
         changes
     }
 

@@ -209,6 +209,31 @@ async fn a_failing_read_is_repeated_and_then_ends_the_session() {
 }
 
 #[tokio::test]
+async fn a_task_that_cannot_be_read_stays_what_it_was() {
+    let (fake, mut running) = start().await;
+    let first = task_id("/web", 1);
+    let mut web = app("/web", &[1, 2, 3]);
+    web["tasks"][0]["host"] = json!({"name": "10.0.0.1"});
+    fake.script().apps[0] = web.clone();
+    fake.event("api_post_event", json!({"appDefinition": {"id": "/web"}})).await;
+    running.until("the third", |m| m.endpoints("/web").len() == 3).await;
+    assert_eq!(running.model.state("/web", &first), Some(InstanceState::Running));
+
+    // With an unreadable id it may be any that is not told.
+    web["tasks"][0]["id"] = json!(7);
+    web["tasks"].as_array_mut().unwrap().truncate(1);
+    fake.script().apps[0] = web;
+    fake.end_streams();
+    running.until("the next list", |m| m.lists >= 2).await;
+    assert_eq!(running.model.endpoints("/web").len(), 3);
+    fake.event("status_update_event", update("/web", 1, "TASK_KILLED")).await;
+    running.until("its end by an event", |m| m.state("/web", &first).is_none()).await;
+    fake.script().apps[0] = app("/web", &[3]);
+    fake.event("api_post_event", json!({"appDefinition": {"id": "/web"}})).await;
+    running.until("the end of the rest", |m| m.endpoints("/web") == ["10.0.0.3:31000"]).await;
+}
+
+#[tokio::test]
 async fn an_empty_list_after_one_that_was_not_is_confirmed() {
     let fake = Fake::start(vec![app("/web", &[1, 2]), app("/other", &[3])]).await;
     let mut running = Running::start(vec![fake.url()], Options::default());

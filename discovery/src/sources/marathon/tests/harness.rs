@@ -47,6 +47,13 @@ impl Model {
                 let instances = instances.into_iter().map(|i| (i.id.to_string(), i)).collect();
                 self.services.insert(spec.key.to_string(), (spec, instances));
             }
+            Change::ServiceInPart { spec, mut instances, unread } => {
+                let held = self.services.get(&*spec.key).into_iter().flat_map(|(_, all)| all.values());
+                let told = |id: &str| instances.iter().any(|instance| *instance.id == *id);
+                let kept: Vec<_> = held.filter(|i| unread.covers(&i.id) && !told(&i.id)).cloned().collect();
+                instances.extend(kept);
+                self.apply(Change::Service { spec, instances });
+            }
             Change::RemoveService { service } => drop(self.services.remove(&*service)),
             Change::Instance { service, instance } => {
                 if let Some((_, instances)) = self.services.get_mut(&*service) {

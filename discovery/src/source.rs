@@ -280,4 +280,8 @@ pub trait Source: Send + 'static {
     /// Runs one session and says why it ended. Dropped at any await when the process stops or the source's
     /// configuration changes. What it keeps in `self` (leader, token, back-off of single URLs) survives.
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a>;
+
+    /// Said before the first session if the catalog may already hold something of this source: a saved table, or what
+    /// its predecessor told under another configuration.
+    fn resume(&mut self) {}
 }

@@ -123,6 +123,7 @@ impl Supervisor {
             feed,
             config: config_rx,
             build: Arc::clone(&self.build),
+            resumes: after.is_some(),
             sink: Sink::new(SourceId(feed), self.updates.clone())
                 .counting(self.metrics.queue_full.with_label_values(&[&*name])),
             loader: self.loader.clone(),
@@ -192,6 +193,8 @@ struct SourceTask {
     loader: Loader,
     metrics: Metrics,
     confirm: Arc<Notify>,
+    /// The catalog may hold something that the next source to be made does not know of.
+    resumes: bool,
 }
 
 /// How a session ended.
@@ -213,7 +216,7 @@ impl SourceTask {
             }
             None => {
                 let config = self.config.borrow_and_update().clone();
-                self.loader.load(self.feed, &config).await;
+                self.resumes = self.loader.load(self.feed, &config).await;
             }
         }
         let mut backoff = Backoff::new(fastrand::Rng::new());
@@ -256,7 +259,13 @@ impl SourceTask {
         let source = match source {
             Some(source) => source,
             None => match (self.build)(&config) {
-                Ok(built) => source.insert(built),
+                Ok(built) => {
+                    let source = source.insert(built);
+                    if std::mem::replace(&mut self.resumes, true) {
+                        source.resume();
+                    }
+                    source
+                }
                 Err(error) => return End::Failed(error),
             },
         };

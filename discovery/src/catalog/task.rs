@@ -86,31 +86,33 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// Loads what was saved of a source into the catalog, before its first session.
-    pub(crate) async fn load(&self, feed: u16, config: &SourceConfig) {
-        let Some(store) = self.store.clone() else { return };
+    /// Loads what was saved of a source into the catalog, before its first session. True if there was something.
+    pub(crate) async fn load(&self, feed: u16, config: &SourceConfig) -> bool {
+        let Some(store) = self.store.clone() else { return false };
         let identity = Identity::of(config);
         let read = tokio::task::spawn_blocking(move || store.load(&identity)).await;
         let loaded = match read {
             Ok(Ok(Some(loaded))) => loaded,
-            Ok(Ok(None)) => return,
+            Ok(Ok(None)) => return false,
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(source = %config.name, %error, cause, "saved table not used");
                 self.metrics.loads.with_label_values(&[error.kind()]).inc();
-                return;
+                return false;
             }
             // The runtime is stopping, or the reader panicked: there is nothing to load.
-            Err(_) => return,
+            Err(_) => return false,
         };
         self.metrics.loads.with_label_values(&["ok"]).inc();
         tracing::info!(source = %config.name, services = loaded.services.len(), "saved table loaded");
         let age = Duration::from_millis(clock::wall_ms().saturating_sub(loaded.saved_ms));
+        let holds_something = !loaded.services.is_empty();
         let (done, is_done) = oneshot::channel();
         let command = Command::Loaded { feed, services: loaded.services, age, done };
         if self.commands.send(command).await.is_ok() {
             let _ = is_done.await;
         }
+        holds_something
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::convert::{self, Context, Converted, Interned};
+use super::counts::Counts;
 use super::elements::{Elements, Place};
 use super::hosts::Resolver;
 use super::pod::{self, Older};
@@ -52,6 +53,8 @@ pub(super) struct Api {
 pub(super) struct Shared {
     pub(super) resolver: Resolver,
     pub(super) names: Interned,
+    /// There was a pod.
+    pods_known: AtomicBool,
 }
 
 /// An app or a pod.
@@ -150,16 +153,18 @@ impl Api {
     ///
     /// # Errors
     /// The list is not whole; what was given on stands by itself.
-    pub(super) async fn list(&self, out: &mpsc::Sender<Listed>) -> Result<usize, SourceError> {
+    pub(super) async fn list(&self, out: &mpsc::Sender<Listed>) -> Result<Counts, SourceError> {
         let apps = self.elements(APPS, Place::Member("apps"), Kind::App, out).await?;
-        if !self.pods.load(Ordering::Relaxed) {
-            return Ok(apps);
-        }
+        let pods_known = self.shared.pods_known.load(Ordering::Relaxed);
         match self.elements(PODS, Place::Root, Kind::Pod, out).await {
-            Ok(pods) => Ok(apps + pods),
-            Err(SourceError::Status { status: 404 | 405, .. }) => {
+            Ok(pods) => {
+                self.pods.store(true, Ordering::Relaxed);
+                Ok(Counts { apps, pods: Some(pods) })
+            }
+            // Marathon before 1.4. Where there was a pod it is an error, of a proxy for instance.
+            Err(SourceError::Status { status: 404 | 405, .. }) if !pods_known => {
                 self.pods.store(false, Ordering::Relaxed);
-                Ok(apps)
+                Ok(Counts { apps, pods: None })
             }
             Err(error) => Err(error),
         }
@@ -285,6 +290,7 @@ impl Api {
             Context { hosts: &self.shared.resolver, names: &self.shared.names, problems: Vec::new() };
         match convert(&mut context) {
             Ok(converted) => {
+                self.shared.pods_known.fetch_or(kind == Kind::Pod, Ordering::Relaxed);
                 let mut problems = context.problems;
                 problems.sort_unstable();
                 problems.dedup();

@@ -12,6 +12,7 @@
 
 mod api;
 mod convert;
+mod counts;
 mod elements;
 pub(crate) mod fuzz;
 mod hosts;
@@ -36,6 +37,7 @@ use crate::config::{Auth, MarathonConfig, SourceConfig, TlsConfig};
 use crate::http::{Base, Client, Limits};
 use crate::source::{Session, Sink, Source, SourceError};
 use api::{Shared, open_stream};
+use counts::Before;
 
 /// Largest list. 100,000 tasks are about 80 MB; it is never held as a whole.
 const LIST_LEN_MAX: usize = 1024 * 1024 * 1024;
@@ -74,8 +76,7 @@ pub struct Marathon {
     client: Option<Arc<Client>>,
     /// Which URL is asked first.
     first: usize,
-    /// The last whole list held something.
-    had_services: bool,
+    before: Before,
 }
 
 impl Marathon {
@@ -93,7 +94,7 @@ impl Marathon {
             shared: Arc::default(),
             client: None,
             first: 0,
-            had_services: false,
+            before: Before::default(),
         }
     }
 
@@ -153,6 +154,10 @@ impl Marathon {
 impl Source for Marathon {
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a> {
         Box::pin(self.run(sink))
+    }
+
+    fn resume(&mut self) {
+        self.before = Before::resumed();
     }
 }
 

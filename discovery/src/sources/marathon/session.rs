@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Marathon;
 use super::api::{Api, Listed, jittered};
+use super::counts::{Before, Counts};
 use super::known::Moment;
 use super::reads::{Done, Target};
 use super::replay::{Heard, Replay, asks_for_a_read};
@@ -43,7 +44,7 @@ struct Follower<'f> {
     parser: Parser,
     stream_idle: Duration,
     refresh: Duration,
-    had_services: &'f mut bool,
+    before: &'f mut Before,
     tasks: JoinSet<Answered>,
     list: Option<List>,
     synced: bool,
@@ -57,7 +58,7 @@ struct Follower<'f> {
 /// A full list on its way.
 struct List {
     items: mpsc::Receiver<Listed>,
-    result: oneshot::Receiver<Result<usize, SourceError>>,
+    result: oneshot::Receiver<Result<Counts, SourceError>>,
     /// Ends the task with this value.
     task: JoinSet<()>,
     replay: Replay,
@@ -92,7 +93,7 @@ pub(super) async fn follow(marathon: &mut Marathon, api: Api, mut stream: Body, 
         parser: Parser::new(EVENT_LEN_MAX),
         stream_idle: marathon.stream_idle,
         refresh: marathon.refresh,
-        had_services: &mut marathon.had_services,
+        before: &mut marathon.before,
         tasks: JoinSet::new(),
         list: None,
         synced: false,
@@ -191,23 +192,22 @@ impl Follower<'_> {
     /// The list has given all it has: whole or cut off.
     async fn end_list(&mut self) -> Result<(), SourceError> {
         let Some(mut list) = self.list.take() else { return Ok(()) };
-        let count = match (&mut list.result).await {
-            Ok(count) => count?,
+        let counts = match (&mut list.result).await {
+            Ok(counts) => counts?,
             Err(_) => match list.task.join_next().await {
                 Some(ended) => return unwound(ended),
                 None => return Err(SourceError::Stopping),
             },
         };
-        if count == 0 && *self.had_services && !list.confirming {
-            // A leader that was just elected may not have read its state yet.
-            tracing::warn!(member = %self.api.base, "empty list after one that was not: asking again");
+        if self.before.doubts(&counts) && !list.confirming {
+            tracing::warn!(member = %self.api.base, ?counts, "empty list after one that was not: asking again");
             self.begin_list(jittered(CONFIRM_AFTER), list.replay).await?;
             return Ok(());
         }
         let now = Instant::now();
         let end = self.state.list_ends(now);
         self.tell(Received::now(), vec![end]).await?;
-        *self.had_services = count > 0;
+        self.before.note(&counts);
         self.synced = true;
         (self.last_list, self.told_alive) = (now, now);
         self.refresh_due = now + jittered(self.refresh);

@@ -234,6 +234,51 @@ async fn a_task_that_cannot_be_read_stays_what_it_was() {
 }
 
 #[tokio::test]
+async fn a_cluster_with_pods_is_not_believed_to_know_none() {
+    let pods: serde_json::Value = serde_json::from_str(include_str!("../fixtures/pods.json")).unwrap();
+    let fake = Fake::start(vec![app("/web", &[1])]).await;
+    fake.script().pods = Some(vec![pods[2].clone()]);
+    let mut running = Running::start(vec![fake.url()], Options::default());
+    running.synced().await;
+    assert!(running.model.services.contains_key("/pods/bridge"));
+    for status in [404, 405] {
+        let lists = running.model.lists;
+        fake.fail("/v2/pods/::status", Fault::Answer(status, String::new(), b"<html>".to_vec()));
+        fake.end_streams();
+        let refused =
+            |m: &Model| m.errors.iter().any(|error| error.to_string().contains(&status.to_string()));
+        running.until("the error", refused).await;
+        running.until("recovery", |m| m.lists > lists).await;
+        assert!(running.model.services.contains_key("/pods/bridge"));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_list_of_apps_is_confirmed_though_there_are_pods() {
+    let pods: serde_json::Value = serde_json::from_str(include_str!("../fixtures/pods.json")).unwrap();
+    let fake = Fake::start(vec![app("/web", &[1])]).await;
+    fake.script().pods = Some(vec![pods[2].clone()]);
+    let mut running = Running::start(vec![fake.url()], Options::default());
+    running.synced().await;
+    fake.fail("/v2/apps?", Fault::Answer(200, String::new(), b"{\"apps\":[]}".to_vec()));
+    fake.end_streams();
+    running.until("the second look", |m| m.lists >= 2).await;
+    assert!(running.model.services.contains_key("/web"));
+}
+
+/// The catalog serves what was saved; the source itself has seen nothing yet.
+#[tokio::test]
+async fn the_first_empty_list_after_a_start_on_a_saved_table_is_confirmed() {
+    let fake = Fake::start(vec![app("/web", &[1])]).await;
+    fake.fail("/v2/apps?", Fault::Answer(200, String::new(), b"{\"apps\":[]}".to_vec()));
+    let options = Options { resumed: true, ..Options::default() };
+    let mut running = Running::start(vec![fake.url()], options);
+    running.synced().await;
+    assert!(running.model.services.contains_key("/web"), "a leader without its state was believed");
+    assert_eq!(fake.count("/v2/apps?"), 2);
+}
+
+#[tokio::test]
 async fn an_empty_list_after_one_that_was_not_is_confirmed() {
     let fake = Fake::start(vec![app("/web", &[1, 2]), app("/other", &[3])]).await;
     let mut running = Running::start(vec![fake.url()], Options::default());

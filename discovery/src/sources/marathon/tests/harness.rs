@@ -113,6 +113,8 @@ pub(super) struct Options {
     pub(super) timeout: Duration,
     pub(super) stream_idle: Duration,
     pub(super) refresh: Duration,
+    /// The catalog holds something already.
+    pub(super) resumed: bool,
 }
 
 impl Default for Options {
@@ -123,6 +125,7 @@ impl Default for Options {
             timeout: Duration::from_secs(5),
             stream_idle: Duration::from_secs(30),
             refresh: Duration::from_secs(300),
+            resumed: false,
         }
     }
 }
@@ -154,6 +157,9 @@ impl Running {
         task.spawn(async move {
             let sink = Sink::new(SourceId(0), send);
             let mut source = Marathon::new(&source, &marathon);
+            if options.resumed {
+                source.resume();
+            }
             loop {
                 let error = source.session(&sink).await;
                 if matches!(error, SourceError::Stopping) || tell.send(error).await.is_err() {

@@ -75,8 +75,8 @@ pub(super) struct Found {
 pub(super) enum Listed {
     /// It can be used.
     Found(Box<Found>),
-    /// It cannot; its id, if that can be read, and why.
-    Bad { id: Option<String>, message: String },
+    /// It cannot; its id, if that can be read, and why. `passing`: it may be readable soon.
+    Bad { id: Option<String>, message: String, passing: bool },
 }
 
 impl Listed {
@@ -224,27 +224,30 @@ impl Api {
             }
         }
         let url = self.base.url(&format!("/v2/pods/{}::status", path(id)));
-        let Some(body) = self.known(&url).await? else { return Ok(None) };
-        self.pod(&body).await.map(Some)
+        let Some(body) = self.known(&url, id).await? else { return Ok(None) };
+        about(id, self.pod(&body).await?, &url).map(Some)
     }
 
     async fn one_app(&self, id: &str) -> Result<Option<Listed>, SourceError> {
         let url = self.base.url(&format!("/v2/apps/{}?embed=app.tasks&embed=app.readiness", path(id)));
-        let Some(body) = self.known(&url).await? else { return Ok(None) };
+        let Some(body) = self.known(&url, id).await? else { return Ok(None) };
         let one: wire::OneApp<'_> = parse(&url, &body)?;
-        Ok(Some(self.app(one.app.get().as_bytes()).await))
+        about(id, self.app(one.app.get().as_bytes()).await, &url).map(Some)
     }
 
-    /// The body of an answer, or `None` for a "does not exist" in Marathon's own words.
-    async fn known(&self, url: &Url) -> Result<Option<Vec<u8>>, SourceError> {
+    /// The body of an answer, or `None` if `id` "does not exist" in Marathon's own words: anything else between it
+    /// and us may answer 404, in JSON too.
+    async fn known(&self, url: &Url, id: &str) -> Result<Option<Vec<u8>>, SourceError> {
         let answer = self.client.get(url, JSON).await?;
         if answer.status != StatusCode::NOT_FOUND {
             return answer.success(url)?.body.all(ONE_LEN_MAX).await.map(Some);
         }
         let status = answer.status;
         let body = answer.body.all(SMALL_LEN_MAX).await?;
-        let told = serde_json::from_slice::<wire::Message<'_>>(&body);
-        if told.is_ok_and(|told| told.message.is_some()) { Ok(None) } else { Err(refused(url, status)) }
+        let told = serde_json::from_slice::<wire::Message<'_>>(&body).ok();
+        let message = told.as_ref().and_then(|told| text(&told.message)).unwrap_or_default();
+        let names_it = message.contains(id.trim_matches('/')) && message.contains("does not exist");
+        if names_it { Ok(None) } else { Err(refused(url, status)) }
     }
 
     async fn app(&self, element: &[u8]) -> Listed {
@@ -261,7 +264,17 @@ impl Api {
             Ok(status) => status,
             Err(error) => return Ok(bad(element, "a pod", &error)),
         };
-        let older = self.older(&status).await?;
+        let older = match self.older(&status).await {
+            Ok(older) => older,
+            // Of this pod alone: it must not keep the rest from being read.
+            Err(error @ (SourceError::Status { .. } | SourceError::Malformed { .. }))
+                if !is_refusal(&error) =>
+            {
+                let message = format!("an older version of it cannot be read, what was known stays: {error}");
+                return Ok(Listed::Bad { id: id_of(element), message, passing: true });
+            }
+            Err(error) => return Err(error),
+        };
         self.shared.resolver.prepare(hosts(status.instances.iter().flatten(), "agentHostname")).await;
         Ok(self.found(Kind::Pod, element, |context| pod::pod(&status, &older, context)))
     }
@@ -273,7 +286,7 @@ impl Api {
         for version in pod::older_versions(status).into_iter().take(OLDER_MAX) {
             let version_path = utf8_percent_encode(&version, PATH);
             let url = self.base.url(&format!("/v2/pods/{}::versions/{version_path}", path(id)));
-            if let Some(body) = self.known(&url).await? {
+            if let Some(body) = self.known(&url, id).await? {
                 older.insert(version, body);
             }
         }
@@ -297,13 +310,24 @@ impl Api {
                 problems.truncate(PROBLEMS_MAX);
                 Listed::Found(Box::new(Found { kind, converted, problems }))
             }
-            Err(message) => Listed::Bad { id: id_of(element), message },
+            Err(message) => Listed::Bad { id: id_of(element), message, passing: false },
         }
     }
 }
 
 fn bad(element: &[u8], what: &str, error: &serde_json::Error) -> Listed {
-    Listed::Bad { id: id_of(element), message: format!("{what} is left out: {error}") }
+    Listed::Bad { id: id_of(element), message: format!("{what} is left out: {error}"), passing: false }
+}
+
+/// The answer, if it is about the service that was asked for.
+fn about(id: &str, listed: Listed, url: &Url) -> Result<Listed, SourceError> {
+    let is_it = listed.key().is_some_and(|key| key.trim_start_matches('/') == id.trim_start_matches('/'));
+    if is_it { Ok(listed) } else { Err(malformed(url, format!("the answer is not about {id}"))) }
+}
+
+/// True if the credentials are refused, which concerns the whole session.
+fn is_refusal(error: &SourceError) -> bool {
+    matches!(error, SourceError::Status { status: 401, .. })
 }
 
 /// The id of an object that is otherwise not understood.

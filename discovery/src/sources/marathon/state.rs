@@ -421,7 +421,12 @@ impl State {
     fn take(&mut self, listed: Listed, since: Instant, now: Instant) -> Vec<Change> {
         let found = match listed {
             Listed::Found(found) => *found,
-            Listed::Bad { id, message } => return self.bad(id.map(Into::into), message),
+            Listed::Bad { id, message, passing } => {
+                if let Some(id) = id.as_deref().filter(|_| passing) {
+                    self.want(id, now + super::api::jittered(UNSETTLED), None);
+                }
+                return self.bad(id.map(Into::into), message);
+            }
         };
         let Found { kind, mut converted, problems } = found;
         let service = Arc::clone(&converted.spec.key);

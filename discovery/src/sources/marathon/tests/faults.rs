@@ -208,6 +208,33 @@ async fn a_failing_read_is_repeated_and_then_ends_the_session() {
     assert_eq!(running.model.endpoints("/web").len(), 3);
 }
 
+/// Only a "does not exist" of Marathon's own takes an app away.
+#[tokio::test]
+async fn a_read_that_is_answered_by_something_else_takes_nothing_away() {
+    let answer = |status, body: &str| Fault::Answer(status, String::new(), body.as_bytes().to_vec());
+    let table = [
+        ("an app that is null", answer(200, r#"{"app":null}"#)),
+        ("an app without an id", answer(200, r#"{"app":{}}"#)),
+        ("another app", answer(200, &json!({"app": app("/other", &[9])}).to_string())),
+        ("a message of a proxy", answer(404, r#"{"message":"no healthy upstream"}"#)),
+        ("a message about something else", answer(404, r#"{"message":"Host 'marathon' does not exist"}"#)),
+    ];
+    for (what, fault) in table {
+        let fake = Fake::start(vec![app("/web", &[1, 2]), app("/other", &[3])]).await;
+        let mut running = Running::start(vec![fake.url()], Options::default());
+        running.synced().await;
+        for _ in 0..3 {
+            fake.fail("/v2/apps/web", fault.clone());
+        }
+        fake.event("api_post_event", json!({"appDefinition": {"id": "/web"}})).await;
+        running.until(&format!("{what}: the error"), |m| !m.errors.is_empty()).await;
+        assert!(complete(&running.model), "{what}: {:?}", running.model);
+        assert!(["malformed", "status"].contains(&running.model.errors[0].kind()), "{what}");
+        fake.script().apps.remove(0);
+        running.until("recovery", |m| m.lists >= 2 && !m.services.contains_key("/web")).await;
+    }
+}
+
 #[tokio::test]
 async fn a_task_that_cannot_be_read_stays_what_it_was() {
     let (fake, mut running) = start().await;
@@ -251,6 +278,29 @@ async fn a_cluster_with_pods_is_not_believed_to_know_none() {
         running.until("recovery", |m| m.lists > lists).await;
         assert!(running.model.services.contains_key("/pods/bridge"));
     }
+    let null = Fault::Answer(200, String::new(), b"null".to_vec());
+    fake.fail("/v2/pods/pods/bridge::status", null);
+    fake.event("pod_updated_event", json!({"uri": "/v2/pods/pods/bridge"})).await;
+    fake.asked("/v2/pods/pods/bridge::status", 2).await;
+    running.throughout(Duration::from_millis(200), "it", |m| m.services.contains_key("/pods/bridge")).await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_older_version_cannot_be_read_costs_only_itself() {
+    let pods: serde_json::Value = serde_json::from_str(include_str!("../fixtures/pods.json")).unwrap();
+    let net = pods.as_array().unwrap().iter().find(|pod| pod["id"] == "/pods/net").unwrap().clone();
+    let fake = Fake::start(vec![app("/web", &[1])]).await;
+    fake.script().pods = Some(vec![net, pods[2].clone()]);
+    let refused = Fault::Answer(500, String::new(), b"oops".to_vec());
+    fake.fail("/v2/pods/pods/net::versions/", refused);
+    let mut running = Running::start(vec![fake.url()], Options::default());
+    running.synced().await;
+    assert!(running.model.services.contains_key("/pods/bridge"));
+    assert!(!running.model.services.contains_key("/pods/net"));
+    let told = |(place, message): &(String, String)| place == "/pods/net" && message.contains("500");
+    assert!(running.model.problems.iter().any(told), "{:?}", running.model.problems);
+    running.until("it is read again", |m| m.services.contains_key("/pods/net")).await;
+    assert!(running.model.errors.is_empty());
 }
 
 #[tokio::test]

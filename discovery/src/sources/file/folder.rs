@@ -18,11 +18,14 @@ use std::time::{Duration, Instant, SystemTime};
 use portolan_table::{Instance, ServiceSpec};
 
 use super::document::{Content, Definition, Format, parse};
+use super::writers::Writers;
 
 /// A file is read when it has held still for this long.
 const SETTLE: Duration = Duration::from_millis(100);
 /// An empty file is more likely one that is being rewritten than one that says nothing.
 const SETTLE_EMPTY: Duration = Duration::from_secs(1);
+/// A file is gone when it has been missing for this long: some programs take the old one away before they write the new.
+const GONE_AFTER: Duration = Duration::from_secs(1);
 /// Files read; the rest is left out and reported.
 pub(super) const FILES_MAX: usize = 10_000;
 /// Octets of one file; a larger one is left out and reported.
@@ -70,6 +73,7 @@ struct Known {
     read: Option<Stamp>,
     content: Option<Content>,
     problem: Option<String>,
+    missing_since: Option<Instant>,
 }
 
 /// What a scan has found.
@@ -88,6 +92,7 @@ pub(super) struct Scan {
 pub(super) struct Folder {
     paths: Vec<PathBuf>,
     service_label: Option<String>,
+    writers: Writers,
     files: BTreeMap<PathBuf, Known>,
     /// Problems of paths rather than files.
     missing: BTreeMap<Arc<str>, String>,
@@ -96,28 +101,58 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(paths: Vec<PathBuf>, service_label: Option<String>) -> Self {
-        Self { paths, service_label, files: BTreeMap::new(), missing: BTreeMap::new(), looked: false }
+    pub(super) fn new(paths: Vec<PathBuf>, service_label: Option<String>, writers: Writers) -> Self {
+        Self {
+            paths,
+            service_label,
+            writers,
+            files: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            looked: false,
+        }
     }
 
     /// Looks at all files and reads those that have changed and held still.
     pub(super) fn scan(&mut self, now: Instant) -> Scan {
         let mut scan = Scan::default();
-        let (found, missing, whole) = self.expand();
-        scan.problems |= missing != self.missing;
-        self.missing = missing;
+        let (found, mut missing, whole) = self.expand();
         self.looked = whole;
         if whole {
-            let before = self.files.len();
-            self.files.retain(|path, _| found.contains(path));
-            let gone = self.files.len() != before;
-            scan.content |= gone;
-            scan.problems |= gone;
+            self.let_go(&found, &mut missing, now, &mut scan);
         }
+        scan.problems |= missing != self.missing;
+        self.missing = missing;
         for path in found {
             self.look(&path, now, &mut scan);
         }
         scan
+    }
+
+    /// Drops the files that are gone. Those that may come back are no problem yet.
+    fn let_go(
+        &mut self,
+        found: &BTreeSet<PathBuf>,
+        missing: &mut BTreeMap<Arc<str>, String>,
+        now: Instant,
+        scan: &mut Scan,
+    ) {
+        let before = self.files.len();
+        self.files.retain(|path, known| {
+            if found.contains(path) {
+                known.missing_since = None;
+                return true;
+            }
+            let since = *known.missing_since.get_or_insert(now);
+            let may_return = now.saturating_duration_since(since) < GONE_AFTER;
+            if may_return {
+                scan.unsettled = true;
+                missing.remove(&*path.display().to_string());
+            }
+            may_return
+        });
+        let gone = self.files.len() != before;
+        scan.content |= gone;
+        scan.problems |= gone;
     }
 
     /// True if every path could be looked at and every file has been read well at least once: what the source
@@ -155,6 +190,7 @@ impl Folder {
             read: None,
             content: None,
             problem: None,
+            missing_since: None,
         });
         if known.stamp != stamp {
             (known.stamp, known.first_seen) = (stamp, now);
@@ -162,7 +198,8 @@ impl Folder {
         if known.read == Some(stamp) {
             return;
         }
-        if !is_settled(&meta, now.saturating_duration_since(known.first_seen)) {
+        let settled = is_settled(&meta, now.saturating_duration_since(known.first_seen));
+        if !settled || self.writers.has_open(path, now) {
             scan.unsettled = true;
             return;
         }

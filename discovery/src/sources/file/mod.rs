@@ -5,9 +5,10 @@
 //! for atomic renames as well as for writes in place, and looked at again at every `refresh` in case the
 //! watch is blind (network file systems, exhausted inotify).
 //!
-//! - A file is read when it has held still for a moment, and applied whole or not at all: with a mistake its
-//!   last good content stays, and the mistake is reported as `FILE:LINE:COLUMN: message`.
-//! - A file that is removed takes its services with it; one that can't be read takes nothing away.
+//! - A file is read when it has held still for a moment and its writer has closed it, and applied whole or not at
+//!   all: with a mistake its last good content stays, and the mistake is reported as `FILE:LINE:COLUMN: message`.
+//! - A file that is removed and does not come back takes its services with it; one that can't be read takes nothing
+//!   away.
 //! - As long as a file has never been read well, the list is not complete: what it would say is unknown.
 //! - Files that define one service in the same way add their endpoints together.
 
@@ -18,6 +19,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod writers;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +30,7 @@ use crate::config::{FileConfig, SourceConfig};
 use crate::source::{Change, Session, Sink, Source, SourceError};
 use folder::{Combined, Folder, Scan, Service};
 use watch::Watch;
+use writers::Writers;
 
 /// How soon a file that has not held still is looked at again.
 const UNSETTLED_PERIOD: Duration = Duration::from_millis(50);
@@ -38,6 +41,7 @@ const BLIND_PERIOD: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct FileSource {
     folder: Arc<Mutex<Folder>>,
+    writers: Writers,
     refresh: Duration,
     /// Every change is told as a whole list, so that the removal guard can judge it.
     guarded: bool,
@@ -45,8 +49,10 @@ pub(crate) struct FileSource {
 
 impl FileSource {
     pub(crate) fn new(config: &SourceConfig, file: &FileConfig) -> Self {
-        let folder = Folder::new(file.paths.clone(), file.service_label.clone());
+        let writers = Writers::default();
+        let folder = Folder::new(file.paths.clone(), file.service_label.clone(), writers.clone());
         Self {
+            writers,
             folder: Arc::new(Mutex::new(folder)),
             refresh: config.refresh,
             guarded: config.max_removal < 1.0,
@@ -68,7 +74,7 @@ impl FileSource {
     }
 
     async fn follow(&self, sink: &Sink) -> Result<(), SourceError> {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(self.writers.clone());
         let mut told = Told::Nothing;
         loop {
             let directories = self.on_disk(|folder| folder.directories()).await?;

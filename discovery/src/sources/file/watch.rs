@@ -10,6 +10,9 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use super::writers::Writers;
+use crate::clock;
+
 /// A watch. Without inotify it is blind, and the source looks more often.
 pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
@@ -20,10 +23,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    /// A watch that tells `writers` what it sees of them.
+    pub(super) fn new(writers: Writers) -> Self {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if let Ok(event) = &event {
+                writers.note(event, clock::now());
+            }
             // An error may stand for events that were lost: look.
             if event.map_or(true, |event| is_change(&event)) {
                 wake.notify_one();

@@ -128,22 +128,46 @@ async fn a_mistake_keeps_the_last_good_content_and_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_being_written_is_not_applied_before_it_holds_still() {
+async fn a_file_being_written_is_not_applied_before_it_is_closed() {
     let live = Live::start(&["a.toml"], |dir| fs::write(dir.join("a.toml"), web(1)).unwrap());
     live.until_live("web", &["10.0.0.1:80"]).await;
-    // Every cut at the end of a line is a definition without a mistake: only holding still tells.
+    // Every cut at the end of a line is a definition without a mistake, and the pauses are longer than a file has to
+    // hold still: only its writer can tell.
     let mut generations = live.handle.generations();
     let before = *generations.borrow_and_update();
     let mut file = fs::File::create(live.path("a.toml")).unwrap();
     let whole = format!("{}[[service]]\nname = 'api'\n{}", web(2), "endpoint = ['10.0.0.3:80']\n");
     for line in whole.lines() {
         writeln!(file, "{line}").unwrap();
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
     drop(file);
     live.until_live("web", &["10.0.0.2:80"]).await;
     assert_eq!(live.live("api").unwrap(), ["10.0.0.3:80"]);
     assert_eq!(generations.borrow_and_update().0, before.0 + 1, "one whole change, no half one");
+}
+
+/// As git and some editors write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_taken_away_and_written_anew_loses_nothing_meanwhile() {
+    for path in ["a.toml", "."] {
+        let live = Live::start(&[path], |dir| fs::write(dir.join("a.toml"), web(1)).unwrap());
+        live.until_live("web", &["10.0.0.1:80"]).await;
+        let mut generations = live.handle.generations();
+        let before = *generations.borrow_and_update();
+        fs::remove_file(live.path("a.toml")).unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let mut file = fs::File::create(live.path("a.toml")).unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        file.write_all(web(2).as_bytes()).unwrap();
+        drop(file);
+        live.until_live("web", &["10.0.0.2:80"]).await;
+        assert_eq!(generations.borrow_and_update().0, before.0 + 1, "nothing was gone");
+        assert_eq!(live.problems(), Vec::<String>::new());
+
+        fs::remove_file(live.path("a.toml")).unwrap();
+        live.until("web gone", |live| live.live("web").is_none()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,10 @@ const WAITING_MAX: usize = 4096;
 /// Pause between two reads of one target, so that a burst costs the scheduler two reads and not one per event.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Reads that repeat themselves come no closer together than this on average. With a resolver that is dead every app may
+/// be among them.
+const SPREAD: Duration = Duration::from_millis(20);
+
 /// One thing to read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
@@ -67,6 +71,11 @@ impl Reads {
         } else {
             self.overflow = true;
         }
+    }
+
+    /// When to read something again that is unsettled: after `least`, or later the more reads wait.
+    pub(super) fn spread(&self, least: Duration) -> Duration {
+        least.max(SPREAD * self.waiting.len() as u32)
     }
 
     /// True if a read of this target has been sent and not been answered.
@@ -163,6 +172,19 @@ mod tests {
         reads.want(target("/a"), now, None);
         reads.list_begins();
         assert!(reads.waiting.contains_key(&target("/a")), "it need not wait for the list");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_that_are_unsettled_are_spread_over_time() {
+        let mut reads = Reads::default();
+        let (now, least) = (Instant::now(), Duration::from_secs(5));
+        for number in 0..2000 {
+            let due = now + reads.spread(least);
+            reads.want(target(&format!("/{number}")), due, None);
+        }
+        let due = |after| reads.waiting.values().filter(|waiting| waiting.due <= now + after).count();
+        assert_eq!(due(least), 251, "the first are not put off");
+        assert!(due(Duration::from_secs(20)) <= 1001 && due(Duration::from_secs(40)) == 2000);
     }
 
     #[tokio::test(start_paused = true)]

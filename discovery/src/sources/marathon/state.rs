@@ -23,7 +23,7 @@ use crate::source::Change;
 const NOT_YET_VISIBLE: Duration = Duration::from_millis(250);
 /// How long a change of a group waits for the deployment that names the apps in it.
 const GROUP_WAITS: Duration = Duration::from_secs(5);
-/// Pods and apps with something unsettled are looked at again after this.
+/// Pods and apps with something unsettled are looked at again after this, later if they are many.
 const UNSETTLED: Duration = Duration::from_secs(5);
 /// Agents whose fault domain is kept.
 const AGENTS_MAX: usize = 65_536;
@@ -423,7 +423,7 @@ impl State {
             Listed::Found(found) => *found,
             Listed::Bad { id, message, passing } => {
                 if let Some(id) = id.as_deref().filter(|_| passing) {
-                    self.want(id, now + super::api::jittered(UNSETTLED), None);
+                    self.want(id, now + super::api::jittered(self.reads.spread(UNSETTLED)), None);
                 }
                 return self.bad(id.map(Into::into), message);
             }
@@ -434,7 +434,7 @@ impl State {
             return Vec::new();
         }
         if converted.unsettled {
-            self.want(&service, now + super::api::jittered(UNSETTLED), None);
+            self.want(&service, now + super::api::jittered(self.reads.spread(UNSETTLED)), None);
         }
         let mut changes: Vec<Change> = problems
             .into_iter()

@@ -38,12 +38,14 @@ pub(crate) fn read(
 enum Policy {
     RoundRobin,
     LeastRequest,
+    PeakEwma,
     ConsistentHash,
 }
 
 const POLICIES: &[(&str, Policy)] = &[
     ("round-robin", Policy::RoundRobin),
     ("least-request", Policy::LeastRequest),
+    ("peak-ewma", Policy::PeakEwma),
     ("consistent-hash", Policy::ConsistentHash),
 ];
 
@@ -74,6 +76,7 @@ fn balance(section: &Section<'_>, inherited: &Balance) -> Balance {
         }
         (Some(Policy::RoundRobin), _) => Balance::RoundRobin,
         (Some(Policy::LeastRequest), _) => Balance::LeastRequest,
+        (Some(Policy::PeakEwma), _) => Balance::PeakEwma,
         (None, _) => inherited.clone(),
     }
 }

@@ -80,6 +80,9 @@ pub enum Balance {
     RoundRobin,
     /// The one with fewer requests in flight of two chosen at random, by weight.
     LeastRequest,
+    /// The one that should answer first of two chosen at random, by weight: mean latency, sensitive to peaks, times
+    /// requests in flight.
+    PeakEwma,
     /// Always the same endpoint for the same key while endpoints come and go.
     ConsistentHash(HashKey),
 }

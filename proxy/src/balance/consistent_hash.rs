@@ -11,6 +11,7 @@ use core::net::SocketAddr;
 use portolan_table::{Endpoint, index_hash};
 
 use super::below;
+use super::steps::step;
 
 /// Points of a key. With 21 the fullest endpoint is some 5 % above the mean of equal weights.
 const PROBES: u64 = 21;
@@ -85,11 +86,14 @@ impl Ring {
         self.owners[best.1] as usize
     }
 
-    /// The first point at or behind `probe`, round the ring.
+    /// The first point at or behind `probe`, round the ring. A part of the guide holds one point on average, so there
+    /// is little to walk.
     #[inline]
     fn behind(&self, probe: u64) -> usize {
         let mut at = self.guide[below(probe, self.guide.len())] as usize;
+        step();
         while self.points.get(at).is_some_and(|point| *point < probe) {
+            step();
             at += 1;
         }
         if at == self.points.len() { 0 } else { at }

@@ -1,20 +1,24 @@
-//! Balancing policies, one file each. Every pick is O(1) and allocates nothing.
+//! Balancing policies, one file each. Every pick is O(1) and allocates nothing: two draws, a place in a walk, or
+//! 21 probes of a ring with a guide, whatever the number of endpoints.
 //!
 //! What a policy needs beyond the list of live endpoints is computed when the table changes, for the services
 //! that need it: sums of weights where weights differ, a ring of points under consistent hashing. Equal weights
-//! under round robin or least request need nothing. What moves from pick to pick (cursors) belongs to a worker
+//! under the other policies need nothing. What moves from pick to pick (cursors) belongs to a worker
 //! and starts at a random place, so that workers and edges do not walk in step.
 
 mod consistent_hash;
 mod least_request;
+mod peak_ewma;
 mod round_robin;
+pub(crate) mod steps;
 mod weights;
 
 use portolan_table::{Endpoint, Service, ServicePort};
 
-pub(crate) use consistent_hash::Ring;
 pub use consistent_hash::hash_key;
+pub(crate) use consistent_hash::Ring;
 pub(crate) use least_request::lighter;
+pub(crate) use peak_ewma::{Candidate, Estimate, Usual, sooner};
 pub(crate) use round_robin::Cursor;
 pub(crate) use weights::Weights;
 
@@ -59,7 +63,7 @@ fn table(port: &ServicePort, balance: &Balance) -> Option<PortTable> {
     match balance {
         _ if live.len() < 2 => None,
         Balance::ConsistentHash(_) => Some(PortTable::Ring(Ring::new(live))),
-        Balance::RoundRobin | Balance::LeastRequest => {
+        Balance::RoundRobin | Balance::LeastRequest | Balance::PeakEwma => {
             port.weighted.then(|| PortTable::Weights(Weights::new(live.iter().map(|e| e.weight))))
         }
     }

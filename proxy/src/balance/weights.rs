@@ -1,6 +1,7 @@
 //! Choice by weight in constant time: running sums, and a guide into them.
 
 use super::below;
+use super::steps::step;
 
 /// Places numbers on a line, each as long as its weight.
 #[derive(Debug)]
@@ -48,7 +49,11 @@ impl Weights {
         let point = ((u128::from(point) * u128::from(*whole)) >> 64) as u64;
         let first = self.guide[part] as usize;
         let last = self.guide.get(part + 1).map_or(self.sums.len() - 1, |next| *next as usize);
-        first + self.sums[first..last].partition_point(|sum| *sum <= point)
+        first
+            + self.sums[first..last].partition_point(|sum| {
+                step();
+                *sum <= point
+            })
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Attempts {
 
 impl Attempts {
     pub(super) fn new(upstream: Rc<Upstream>, key: u64, now: Instant) -> Self {
-        upstream.begin(upstream.worker.board.millis(now));
+        upstream.begin(upstream.worker.millis(now));
         Self { config: upstream.config(), upstream, key, tried: SmallVec::new(), made: 0 }
     }
 
@@ -55,8 +55,8 @@ impl Attempts {
     ///
     /// # Errors
     /// Why there is none; the request fails with 503, or with what the attempt before brought.
-    pub fn pick(&mut self, snapshot: &Snapshot, routes: &Routes, now: Instant) -> Result<Picked, Refusal> {
-        let now = self.upstream.worker.board.millis(now);
+    pub fn pick(&mut self, snapshot: &Snapshot, routes: &Routes, at: Instant) -> Result<Picked, Refusal> {
+        let now = self.upstream.worker.millis(at);
         if self.made > 0 {
             self.allow_retry(now)?;
         }
@@ -66,7 +66,7 @@ impl Attempts {
         if self.config.attempts_max > 1 {
             self.tried.push(endpoint.slot);
         }
-        Ok(Picked::new(&self.upstream, endpoint, app_protocol, now))
+        Ok(Picked::new(&self.upstream, &endpoint, app_protocol, at))
     }
 
     fn allow_retry(&self, now: u64) -> Result<(), Refusal> {
@@ -84,8 +84,8 @@ impl Attempts {
 }
 
 /// An endpoint that was chosen. Counts as in flight until dropped; [`failed`](Self::failed), or
-/// [`answered`](Self::answered) and then [`completed`](Self::completed), say how it went. Dropped without, nothing is
-/// learnt.
+/// [`answered`](Self::answered) and then [`completed`](Self::completed), say how it went. Dropped without, all that is
+/// learnt is that it took at least so long.
 #[derive(Debug)]
 pub struct Picked {
     /// Where to connect.
@@ -98,6 +98,10 @@ pub struct Picked {
     is_trial: Cell<bool>,
     has_failed: Cell<bool>,
     departure: Departure,
+    /// Since when an answer is awaited; `None` once it came.
+    awaited: Cell<Option<Instant>>,
+    /// What its latency was believed to be when it was picked, in microseconds.
+    faded: f32,
 }
 
 /// Tells whether and when an endpoint left. Counts for nothing.
@@ -109,8 +113,9 @@ pub(crate) struct Departure {
 }
 
 impl Picked {
-    fn new(upstream: &Rc<Upstream>, endpoint: Endpoint, app_protocol: AppProtocol, now: u64) -> Self {
-        let Endpoint { address, slot, .. } = endpoint;
+    fn new(upstream: &Rc<Upstream>, endpoint: &Endpoint, app_protocol: AppProtocol, at: Instant) -> Self {
+        let Endpoint { address, slot, .. } = *endpoint;
+        let now = upstream.worker.millis(at);
         let cell = upstream.cells().own(slot);
         cell.set_in_flight(cell.in_flight().saturating_add(1));
         upstream.open.set(upstream.open.get() + 1);
@@ -126,16 +131,26 @@ impl Picked {
             app_protocol,
             is_trial: Cell::new(is_trial),
             has_failed: Cell::new(false),
+            awaited: Cell::new(Some(at)),
+            faded: upstream.expect(cell, now),
             departure,
         }
     }
 
-    /// The head of a response came, and not with 502, 503 or 504. `latency` is the time to it. What the endpoint did
+    /// The head of a response came, and not with 502, 503 or 504. The time to it is the endpoint's latency. What the endpoint did
     /// wrong before is not forgotten yet: the rest of the response may still break.
     #[inline]
-    pub fn answered(&self, latency: Duration) {
+    pub fn answered(&self, now: Instant) {
+        let latency = self.awaited.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.heard(latency, now);
+    }
+
+    fn heard(&self, latency: Duration, now: Instant) {
         self.end_trial();
-        self.departure.upstream.answered(self.slot, latency);
+        if self.awaited.take().is_some() {
+            let upstream = &self.departure.upstream;
+            upstream.answered(self.slot, latency, self.faded, upstream.worker.millis(now));
+        }
     }
 
     /// The response came to its end: the endpoint did its part, unless this request [`failed`](Self::failed). `now`
@@ -145,13 +160,13 @@ impl Picked {
         self.end_trial();
         let upstream = &self.departure.upstream;
         if !self.has_failed.get() {
-            upstream.completed(self.slot, upstream.worker.board.millis(now));
+            upstream.completed(self.slot, upstream.worker.millis(now));
         }
     }
 
     /// Both at once: for a connection that was made, behind which there is nothing to judge by.
     pub fn succeeded(&self, latency: Duration, now: Instant) {
-        self.answered(latency);
+        self.heard(latency, now);
         self.completed(now);
     }
 
@@ -162,7 +177,13 @@ impl Picked {
             return;
         }
         let upstream = &self.departure.upstream;
-        upstream.failed(self.slot, upstream.worker.board.millis(now));
+        let elapsed = self.waited(now);
+        upstream.failed(self.slot, elapsed, upstream.worker.millis(now));
+    }
+
+    /// How long an answer was awaited in vain. Nothing if there was one, whatever came after it.
+    fn waited(&self, now: Instant) -> Duration {
+        self.awaited.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     #[inline]
@@ -202,6 +223,11 @@ impl Drop for Picked {
     fn drop(&mut self) {
         self.end_trial();
         let upstream = &self.departure.upstream;
+        if self.awaited.get().is_some() {
+            // Clients that lose patience are the ones who know that an endpoint is slow.
+            let now = upstream.worker.now.get();
+            upstream.given_up(self.slot, self.waited(upstream.worker.board.instant(now)), now);
+        }
         upstream.open.set(upstream.open.get().saturating_sub(1));
         // If the slot is another endpoint's by now, its count is not ours.
         if let Some(cell) = upstream.cells().held(self.slot) {

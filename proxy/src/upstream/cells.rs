@@ -12,6 +12,8 @@ use std::time::Instant;
 use portolan_table::Slot;
 
 use super::counters::Counters;
+use crate::balance::Estimate;
+use crate::balance::steps::step;
 
 /// Slots in the first chunk; each that follows has twice as many.
 const FIRST_CHUNK: usize = 256;
@@ -32,10 +34,12 @@ pub(super) struct EndpointCell {
     ejections: AtomicU8,
     /// A trial is under way: a request that was sent after the time of an ejection, to see.
     on_trial: AtomicBool,
-    /// When it may be tried again, in milliseconds of the board's clock; 0: it is not suspended.
-    suspended_until: AtomicU64,
-    /// When the last ejection ended or will, in the same clock; 0: never ejected.
-    back_at: AtomicU64,
+    /// When the last ejection ended or will, in milliseconds of the board's clock, times two; plus one while the
+    /// endpoint is suspended. 0: never ejected.
+    away: AtomicU64,
+    /// What peak EWMA believes about its latency: an [`Estimate`], the number as its bits.
+    expected_us: AtomicU32,
+    expected_at: AtomicU32,
 }
 
 /// Two cells to a cache line, so that no line is shared with another worker's memory.
@@ -80,22 +84,31 @@ impl EndpointCell {
 
     /// 0: not suspended.
     pub(super) fn suspended_until(&self) -> u64 {
-        self.suspended_until.load(Relaxed)
+        let away = self.away.load(Relaxed);
+        if away & 1 == 1 { away >> 1 } else { 0 }
     }
 
     pub(super) fn back_at(&self) -> u64 {
-        self.back_at.load(Relaxed)
+        self.away.load(Relaxed) >> 1
     }
 
     pub(super) fn suspend(&self, until: u64, ejections: u8) {
-        self.suspended_until.store(until, Relaxed);
-        self.back_at.store(until, Relaxed);
+        self.away.store(until << 1 | 1, Relaxed);
         self.ejections.store(ejections, Relaxed);
     }
 
     pub(super) fn restore(&self, now: u64) {
-        self.suspended_until.store(0, Relaxed);
-        self.back_at.store(now, Relaxed);
+        self.away.store(now << 1, Relaxed);
+    }
+
+    pub(super) fn estimate(&self) -> Estimate {
+        let micros = f32::from_bits(self.expected_us.load(Relaxed));
+        Estimate { micros, at: self.expected_at.load(Relaxed) }
+    }
+
+    pub(super) fn set_estimate(&self, estimate: Estimate) {
+        self.expected_us.store(estimate.micros.to_bits(), Relaxed);
+        self.expected_at.store(estimate.at, Relaxed);
     }
 
     /// Adds one latency to the moving mean, with a weight of an eighth.
@@ -114,8 +127,8 @@ impl EndpointCell {
         self.failures.store(0, Relaxed);
         self.ejections.store(0, Relaxed);
         self.on_trial.store(false, Relaxed);
-        self.suspended_until.store(0, Relaxed);
-        self.back_at.store(0, Relaxed);
+        self.away.store(0, Relaxed);
+        self.set_estimate(Estimate { micros: 0.0, at: 0 });
         self.epoch.store(epoch, Relaxed);
     }
 }
@@ -129,6 +142,7 @@ impl Cells {
     /// worker that owns the cells.
     #[inline]
     pub(super) fn own(&self, slot: Slot) -> &EndpointCell {
+        step();
         let (chunk, at) = place(slot.index);
         let lines = self.chunks[chunk].get_or_init(|| {
             core::iter::repeat_with(Line::default).take((FIRST_CHUNK << chunk) / 2).collect()
@@ -143,6 +157,7 @@ impl Cells {
     /// The cell of `slot` if the endpoint still has it.
     #[inline]
     pub(super) fn held(&self, slot: Slot) -> Option<&EndpointCell> {
+        step();
         let (chunk, at) = place(slot.index);
         let cell = &self.chunks[chunk].get()?.get(at / 2)?.0[at % 2];
         (cell.epoch.load(Relaxed) == slot.epoch).then_some(cell)
@@ -242,6 +257,11 @@ mod tests {
             }
         }
         assert_eq!(place(u32::MAX).0, CHUNKS - 1);
+    }
+
+    #[test]
+    fn two_cells_fill_a_cache_line() {
+        assert_eq!((size_of::<EndpointCell>(), size_of::<Line>()), (32, 64));
     }
 
     #[test]

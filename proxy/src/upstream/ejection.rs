@@ -38,10 +38,10 @@ impl Upstream {
         left > 0 && left as f64 >= config.panic_threshold * live as f64
     }
 
-    pub(super) fn answered(&self, slot: Slot, latency: Duration) {
-        if let Some(cell) = self.cells().held(slot) {
-            cell.add_latency(latency);
-        }
+    pub(super) fn answered(&self, slot: Slot, latency: Duration, faded: f32, now: u64) {
+        let Some(cell) = self.cells().held(slot) else { return };
+        cell.add_latency(latency);
+        self.heard(cell, latency, faded, now);
     }
 
     pub(super) fn completed(&self, slot: Slot, now: u64) {
@@ -59,8 +59,9 @@ impl Upstream {
         }
     }
 
-    pub(super) fn failed(&self, slot: Slot, now: u64) {
+    pub(super) fn failed(&self, slot: Slot, elapsed: Duration, now: u64) {
         let Some(cell) = self.cells().held(slot) else { return };
+        self.learn(cell, |estimate, now| estimate.failed(elapsed, now), now);
         cell.set_failures(cell.failures().saturating_add(1));
         let config = self.config();
         let Some(config) = &config.ejection else { return };

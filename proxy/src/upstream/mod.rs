@@ -20,9 +20,12 @@ mod ejection;
 mod metrics;
 mod selection;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
+mod two_choices;
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,6 +84,18 @@ pub struct Upstreams {
 struct Worker {
     board: Arc<Board>,
     state: Arc<WorkerState>,
+    /// The latest time it was told, in the board's milliseconds: for what happens without being told one.
+    now: Cell<u64>,
+}
+
+impl Worker {
+    /// A time in the board's milliseconds.
+    #[inline]
+    fn millis(&self, now: Instant) -> u64 {
+        let now = self.board.millis(now);
+        self.now.set(now.max(self.now.get()));
+        now
+    }
 }
 
 impl Upstreams {
@@ -91,7 +106,7 @@ impl Upstreams {
     #[must_use]
     pub fn new(board: &Arc<Board>, worker: usize) -> Self {
         let state = Arc::clone(&board.workers[worker]);
-        let worker = Rc::new(Worker { board: Arc::clone(board), state });
+        let worker = Rc::new(Worker { board: Arc::clone(board), state, now: Cell::new(1) });
         Self { by_target: RefCell::default(), worker }
     }
 
@@ -110,14 +125,14 @@ impl Upstreams {
         let target = route.target(fastrand::u64(..)).ok_or(Refusal::NoTarget)?;
         let key = match &target.config.balance {
             Balance::ConsistentHash(what) => key(what),
-            Balance::RoundRobin | Balance::LeastRequest => 0,
+            Balance::RoundRobin | Balance::LeastRequest | Balance::PeakEwma => 0,
         };
         Ok(Attempts::new(self.upstream(target), key, now))
     }
 
     /// To be called about once a second: forgets upstreams out of use, finds out which endpoints have left.
     pub fn tick(&self, snapshot: &Snapshot, now: Instant) {
-        let now = self.worker.board.millis(now);
+        let now = self.worker.millis(now);
         let all: Vec<Rc<Upstream>> = self.by_target.borrow().iter().cloned().collect();
         for upstream in all {
             if upstream.out_of_use(now) {

@@ -12,7 +12,7 @@ use super::budget::Budget;
 use super::cells::Cells;
 use super::counters::Counters;
 use super::{FORGET_AFTER_MS, Refusal, Worker};
-use crate::balance::{Cursor, PortTable, below, lighter};
+use crate::balance::{Cursor, PortTable, Usual, below};
 use crate::route::{Routes, Target};
 use crate::{Balance, UpstreamConfig};
 
@@ -37,6 +37,8 @@ pub(super) struct Upstream {
     pub(super) live: Cell<usize>,
     /// Endpoints ejected or on trial.
     pub(super) suspended: RefCell<Vec<Slot>>,
+    /// What peak EWMA holds a wait without an answer against.
+    pub(super) usual: Cell<Usual>,
     /// Picks that are open.
     pub(super) open: Cell<usize>,
     used_at: Cell<u64>,
@@ -54,7 +56,7 @@ struct Presence {
 
 /// How an endpoint looks to a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fit {
+pub(super) enum Fit {
     /// It may have it; so many are in flight.
     Takes(u32),
     /// It is ejected, or its trial is under way.
@@ -77,6 +79,7 @@ impl Upstream {
             version: RefCell::default(),
             live: Cell::new(0),
             suspended: RefCell::default(),
+            usual: Cell::default(),
             open: Cell::new(0),
             used_at: Cell::new(0),
             presence: RefCell::default(),
@@ -201,20 +204,8 @@ impl Upstream {
     ) -> usize {
         match (&wish.config.balance, table) {
             (Balance::ConsistentHash(_), Some(PortTable::Ring(ring))) => ring.at(wish.key, turn),
-            (Balance::LeastRequest, table) if live.len() > 1 => {
-                let draw = || match table {
-                    Some(PortTable::Weights(weights)) => weights.at(fastrand::u64(..)),
-                    _ => below(fastrand::u64(..), live.len()),
-                };
-                let (first, mut second) = (draw(), draw());
-                if first == second {
-                    second = (first + 1) % live.len();
-                }
-                let load = |at: usize| match self.fit(&live[at], wish, strict) {
-                    Fit::Takes(in_flight) => (in_flight, live[at].weight),
-                    _ => (u32::MAX, 1),
-                };
-                if lighter(load(first), load(second)) { first } else { second }
+            (Balance::LeastRequest | Balance::PeakEwma, table) if live.len() > 1 => {
+                self.of_two(live, table, wish, strict)
             }
             // A retry leaves the walk alone: taking a step of it, retries away from one bad endpoint of two would
             // bring every request to that one first.
@@ -226,7 +217,7 @@ impl Upstream {
     }
 
     #[inline]
-    fn fit(&self, endpoint: &Endpoint, wish: &Wish<'_>, strict: bool) -> Fit {
+    pub(super) fn fit(&self, endpoint: &Endpoint, wish: &Wish<'_>, strict: bool) -> Fit {
         let cell = self.cells().own(endpoint.slot);
         let in_flight = cell.in_flight();
         let until = cell.suspended_until();
@@ -248,8 +239,12 @@ impl Upstream {
         self.live.set(live.len());
         self.presence.borrow_mut().live = None;
         let mut suspended = self.suspended.borrow_mut();
+        if suspended.is_empty() {
+            return;
+        }
+        let live: HashSet<Slot, RandomState> = live.iter().map(|endpoint| endpoint.slot).collect();
         suspended.retain(|slot| {
-            let stays = live.iter().any(|endpoint| endpoint.slot == *slot);
+            let stays = live.contains(slot);
             if !stays && let Some(cell) = self.cells().held(*slot) {
                 // It was taken out by others; when they bring it back it starts afresh.
                 cell.restore(0);

@@ -9,6 +9,7 @@ use std::time::Instant;
 use portolan_table::{ServiceName, Slot};
 
 use super::*;
+use crate::balance::steps::counted;
 use crate::fixture::{self, World, rule};
 use crate::{EjectionConfig, UpstreamConfig};
 
@@ -95,6 +96,15 @@ fn weighted(weights: &[u16]) -> Vec<(SocketAddr, Slot, u16)> {
     endpoints
 }
 
+fn policies() -> [Balance; 4] {
+    [
+        Balance::RoundRobin,
+        Balance::LeastRequest,
+        Balance::PeakEwma,
+        Balance::ConsistentHash(HashKey::ClientAddress),
+    ]
+}
+
 fn policy(balance: Balance) -> UpstreamConfig {
     UpstreamConfig { balance, ..UpstreamConfig::default() }
 }
@@ -113,7 +123,7 @@ fn eject_after(failures: u32, panic_threshold: f64) -> UpstreamConfig {
 fn shares_follow_weights() {
     let weights = [1u16, 2, 3, 10, 4];
     let whole: u32 = weights.iter().map(|w| u32::from(*w)).sum();
-    for balance in [Balance::RoundRobin, Balance::LeastRequest] {
+    for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::PeakEwma] {
         let bench = Bench::new(policy(balance.clone()), &weighted(&weights));
         let picks = 40_000;
         let counts = bench.shares(picks, bench.start);
@@ -190,9 +200,7 @@ fn a_key_stays_with_its_endpoint() {
 
 #[test]
 fn a_retry_goes_elsewhere() {
-    for balance in
-        [Balance::RoundRobin, Balance::LeastRequest, Balance::ConsistentHash(HashKey::ClientAddress)]
-    {
+    for balance in policies() {
         let bench = Bench::new(policy(balance), &fixture::endpoints(3));
         for key in 0..50 {
             let now = bench.at(key as f64);
@@ -293,7 +301,7 @@ fn a_head_alone_is_no_success() {
     let broken = |now| {
         for _ in 0..100 {
             let picked = bench.pick(now).unwrap();
-            picked.answered(Duration::from_millis(1));
+            picked.answered(now);
             if picked.slot.index == 1 {
                 picked.failed(now);
                 picked.completed(now);
@@ -457,9 +465,7 @@ fn upstreams_out_of_use_are_forgotten() {
 fn finding_a_rule_and_picking_allocate_nothing() {
     let n = 10_000;
     let weights: Vec<u16> = (0..n).map(|i| 1 + i % 7).collect();
-    for balance in
-        [Balance::RoundRobin, Balance::LeastRequest, Balance::ConsistentHash(HashKey::ClientAddress)]
-    {
+    for balance in policies() {
         for endpoints in [fixture::endpoints(u32::from(n)), weighted(&weights)] {
             let mut config = fixture::config((0..1_000).map(by_host).collect());
             config.upstream = policy(balance.clone());
@@ -496,6 +502,115 @@ fn finding_a_rule_and_picking_allocate_nothing() {
             assert_eq!(measured.count_total, 0, "{balance:?}");
         }
     }
+}
+
+/// Cells touched and places of tables read by one pick, at most and on average.
+fn steps_of_picks(balance: &Balance, endpoints: &[(SocketAddr, Slot, u16)]) -> (u64, f64) {
+    let bench = Bench::new(policy(balance.clone()), endpoints);
+    let (mut most, mut all) = (0, 0);
+    for key in 0..2_000 {
+        let mut attempts = bench.begin(hash_key(key), bench.start);
+        let (picked, steps) = counted(|| bench.again(&mut attempts, bench.start).unwrap());
+        picked.succeeded(Duration::from_millis(1), bench.start);
+        (most, all) = (most.max(steps), all + steps);
+    }
+    (most, all as f64 / 2_000.0)
+}
+
+fn hash_key(n: u64) -> u64 {
+    crate::balance::hash_key(&n.to_le_bytes())
+}
+
+#[test]
+fn a_pick_costs_the_same_whatever_the_number_of_endpoints() {
+    // One in a hundred outweighs all others together, which is the worst for tables by weight.
+    let steep = |n: u16| weighted(&(0..n).map(|i| if i % 100 == 0 { 1_000 } else { 1 }).collect::<Vec<_>>());
+    let mixed = |n: u16| weighted(&(0..n).map(|i| 1 + i % 7).collect::<Vec<_>>());
+    let equal = |n: u16| fixture::endpoints(n.into());
+    for balance in policies() {
+        for endpoints in [&equal as &dyn Fn(u16) -> Vec<_>, &mixed, &steep] {
+            let (_, few) = steps_of_picks(&balance, &endpoints(10));
+            for n in [1_000, 10_000] {
+                let (most, mean) = steps_of_picks(&balance, &endpoints(n));
+                let limit = match balance {
+                    Balance::RoundRobin | Balance::LeastRequest | Balance::PeakEwma => 32,
+                    // 21 probes, each a few places from the guide's.
+                    Balance::ConsistentHash(_) => 100,
+                };
+                assert!(most <= limit, "{balance:?}: {most} steps among {n}");
+                assert!(mean <= 1.5 * few + 2.0, "{balance:?}: {mean} steps among {n}, {few} among 10");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pick_gives_up_after_a_bounded_search() {
+    for balance in policies() {
+        let limited = UpstreamConfig { in_flight_max: 1, ..policy(balance.clone()) };
+        let bench = Bench::new(limited, &fixture::endpoints(10_000));
+        for index in 0..10_000 {
+            bench.upstreams.worker.state.cells.own(Slot { index, epoch: 0 }).set_in_flight(1);
+        }
+        let mut attempts = bench.begin(7, bench.start);
+        let (refused, steps) = counted(|| bench.again(&mut attempts, bench.start).unwrap_err());
+        assert_eq!(refused, Refusal::Saturated);
+        assert!(steps <= 800, "{balance:?}: {steps} steps");
+    }
+}
+
+#[test]
+fn peak_ewma_leaves_a_slow_endpoint_alone_until_it_may_be_quick_again() {
+    let bench = Bench::new(policy(Balance::PeakEwma), &fixture::endpoints(5));
+    // Everybody is heard of, one of them late.
+    let now = bench.at(1.0);
+    for picked in (0..50).map(|_| bench.pick(now).unwrap()).collect::<Vec<_>>() {
+        let latency = if picked.slot.index == 2 { 900 } else { 30 };
+        picked.succeeded(Duration::from_millis(latency), now);
+    }
+    let picks_of_slow = |now| {
+        let picked: Vec<_> = (0..200).map(|_| bench.pick(now).unwrap()).collect();
+        for picked in picked.iter().filter(|picked| picked.slot.index != 2) {
+            picked.succeeded(Duration::from_millis(30), now);
+        }
+        picked.into_iter().filter(|picked| picked.slot.index == 2).count()
+    };
+    assert_eq!(bench.shares(200, bench.at(2.0)).get(&2), None);
+    // With so many in flight elsewhere it gets its part of the load all the same: what counts is the wait.
+    assert!((1..=4).contains(&picks_of_slow(bench.at(2.1))));
+    // Once its estimate has faded it is tried again, with one request until there is an answer.
+    let later = bench.at(60.0);
+    let (mut trials, mut others) = (Vec::new(), 0);
+    while others < 200 {
+        let picked = bench.pick(later).unwrap();
+        if picked.slot.index == 2 {
+            trials.push(picked);
+        } else {
+            picked.succeeded(Duration::from_millis(30), later);
+            others += 1;
+        }
+    }
+    assert_eq!(trials.len(), 1);
+    trials[0].succeeded(Duration::from_millis(20), bench.at(60.02));
+    drop(trials);
+    let share = bench.shares(200, bench.at(60.03)).get(&2).copied();
+    assert!(share > Some(20), "{share:?} of 200 when it is in order again");
+}
+
+#[test]
+fn what_a_client_gave_up_counts_as_slow() {
+    let bench = Bench::new(policy(Balance::PeakEwma), &fixture::endpoints(2));
+    let waits: Vec<_> = (0..2).map(|_| bench.pick(bench.at(0.0)).unwrap()).collect();
+    assert_ne!(waits[0].slot, waits[1].slot, "fairly begun");
+    for picked in waits {
+        if picked.slot.index == 0 {
+            picked.succeeded(Duration::from_millis(20), bench.at(0.02));
+        } else {
+            bench.tick(bench.at(3.0));
+            drop(picked);
+        }
+    }
+    assert_eq!(bench.shares(50, bench.at(3.0)).get(&1), None);
 }
 
 fn by_host(n: u32) -> portolan_table::RouteSpec {

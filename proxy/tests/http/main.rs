@@ -7,6 +7,7 @@ mod h2_client;
 mod harness;
 
 mod access_log;
+mod balance;
 mod broken;
 mod drain;
 mod forwarding;

@@ -19,7 +19,7 @@ impl Exchange<'_> {
         self.status = response.status;
         match response.status {
             502..=504 => upstream.picked.failed(now),
-            _ => upstream.picked.answered(now.duration_since(self.started)),
+            _ => upstream.picked.answered(now),
         }
         let must_decode = self.facts.is_http10 && response.framing == Framing::Chunked;
         let keep_alive = self.facts.keep_alive

@@ -121,7 +121,7 @@ impl Exchange {
         };
         match facts.status {
             502..=504 => upstream.picked.failed(now),
-            _ => upstream.picked.answered(now.duration_since(self.started)),
+            _ => upstream.picked.answered(now),
         }
         self.status = facts.status;
         self.reply.consume(facts.head_length);

@@ -12,12 +12,28 @@ use crate::route::ReadRoute;
 use crate::section::{At, Reading};
 use crate::suggest::suggestion;
 
+/// What an address is bound for. TCP and UDP have ports of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+    /// DNS.
+    Both,
+}
+
+impl Transport {
+    fn meets(self, other: Self) -> bool {
+        self == other || self == Self::Both || other == Self::Both
+    }
+}
+
 /// An address that will be bound, and by whom.
 pub(crate) struct Bound<'r> {
     /// The key that says so.
     pub(crate) key: &'static str,
     /// Whose address it is, for the message.
     pub(crate) owner: String,
+    pub(crate) transport: Transport,
     pub(crate) address: &'r At<SocketAddr>,
 }
 
@@ -32,7 +48,10 @@ pub(crate) fn addresses(reading: &Reading<'_>, mut bound: Vec<Bound<'_>>) {
             continue;
         }
         let earlier = by_port.entry(port).or_default();
-        if let Some(first) = earlier.iter().find(|first| overlap(first.address.value.ip(), address.ip())) {
+        let clashes = |first: &&&Bound<'_>| {
+            first.transport.meets(later.transport) && overlap(first.address.value.ip(), address.ip())
+        };
+        if let Some(first) = earlier.iter().find(clashes) {
             let (key, owner) = (later.key, &first.owner);
             let message = match first.address.value == address {
                 true => format!("{key}: \"{address}\" is the address of {owner} too"),
@@ -94,15 +113,17 @@ pub(crate) fn routes(reading: &Reading<'_>, routes: &[ReadRoute], listeners: &[R
             }
             continue;
         };
-        if by_name.get(&*name.value).is_none_or(|listener| listener.protocol != ListenerProtocol::Tcp) {
-            continue;
-        }
+        let (protocol, seen) = match by_name.get(&*name.value).map(|listener| listener.protocol) {
+            Some(ListenerProtocol::Tcp) => ("tcp", "the connection"),
+            Some(ListenerProtocol::Udp) => ("udp", "the client's address"),
+            Some(ListenerProtocol::Http) | None => continue,
+        };
         for (key, span) in &route.http_keys {
-            let message = format!("{key:?} means nothing on the tcp listener {:?}", name.value);
-            reading.conflict(span, message, "take it out: only the connection is seen there");
+            let message = format!("{key:?} means nothing on the {protocol} listener {:?}", name.value);
+            reading.conflict(span, message, format!("take it out: only {seen} is seen there"));
         }
         if taken.insert(&name.value, ()).is_some() {
-            let message = format!("listener: the tcp listener {:?} has a route already", name.value);
+            let message = format!("listener: the {protocol} listener {:?} has a route already", name.value);
             reading.conflict(&name.span, message, "put several services into targets = […] of one route");
         }
     }
@@ -111,7 +132,9 @@ pub(crate) fn routes(reading: &Reading<'_>, routes: &[ReadRoute], listeners: &[R
 fn without_listener(reading: &Reading<'_>, span: &Range<usize>, listeners: &[ReadListener]) {
     let hint = match listeners.is_empty() {
         true => "write a [[proxy.listener]]".to_owned(),
-        false => "name a tcp listener with listener = \"…\", or add one with protocol = \"http\"".to_owned(),
+        false => {
+            "name a tcp or udp listener with listener = \"…\", or add one with protocol = \"http\"".to_owned()
+        }
     };
     reading.conflict(span, "the route has no http listener to be on".to_owned(), hint);
 }

@@ -5,10 +5,11 @@ use core::time::Duration;
 use std::collections::HashSet;
 use std::path::Path;
 
+use portolan_proxy::ListenerProtocol;
 use portolan_table::SourceId;
 use toml::de::{DeTable, Error as SyntaxError};
 
-use crate::clash::{self, Bound};
+use crate::clash::{self, Bound, Transport};
 use crate::dns::{self, ReadDns};
 use crate::environment::Environment;
 use crate::keys::{ADMIN, DNS, LOG, NODE, PROXY, SOURCE, TOP};
@@ -197,12 +198,18 @@ fn compare(
 }
 
 fn bound<'r>(dns: Option<&'r ReadDns>, proxy: &'r ReadProxy, admin: &'r ReadAdmin) -> Vec<Bound<'r>> {
-    let of = |key, owner: &str, address| Bound { key, owner: owner.to_owned(), address };
-    let dns = dns.into_iter().flat_map(|dns| &dns.addresses).map(|at| of("listen", "[dns]", at));
-    let admin = admin.addresses.iter().map(|(key, at)| of(key, "[admin]", at));
+    let of =
+        |key, owner: &str, transport, address| Bound { key, owner: owner.to_owned(), transport, address };
+    let dns = dns.into_iter().flat_map(|dns| &dns.addresses);
+    let dns = dns.map(|at| of("listen", "[dns]", Transport::Both, at));
+    let admin = admin.addresses.iter().map(|(key, at)| of(key, "[admin]", Transport::Tcp, at));
     let listeners = proxy.listeners.iter().map(|listener| Bound {
         key: "bind",
         owner: format!("the listener {:?}", listener.name.value),
+        transport: match listener.protocol {
+            ListenerProtocol::Http | ListenerProtocol::Tcp => Transport::Tcp,
+            ListenerProtocol::Udp => Transport::Udp,
+        },
         address: &listener.bind,
     });
     // The default addresses of an absent [admin] come first: a clash is told where something is written.

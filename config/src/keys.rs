@@ -212,6 +212,7 @@ pub(crate) static PROXY_TIMEOUTS: Keys = Keys {
         key("response_body_idle", Toml("\"60s\"")),
         key("keep_alive", Toml("\"60s\"")),
         key("tunnel_idle", Toml("\"1h\"")),
+        key("udp_idle", Toml("\"30s\"")),
         key("write_stall", Toml("\"30s\"")),
     ],
     ..NO_KEYS
@@ -225,6 +226,7 @@ pub(crate) static PROXY_LIMITS: Keys = Keys {
         key("request_body_max", Toml("\"unlimited\"")),
         key("response_head_max", Toml("\"64KiB\"")),
         key("connections_max", Toml("50000")),
+        key("udp_flows_max", Toml("10000")),
         key("h2_streams_max", Toml("128")),
     ],
     ..NO_KEYS
@@ -242,6 +244,7 @@ pub(crate) static PROXY_LISTENER: Keys = Keys {
         key("name", Words("the protocol")),
         key("bind", Toml("\"127.0.0.1:8080\"")),
         key("protocol", Toml("\"http\"")),
+        key("tcp_fast_open", Toml("false")),
     ],
     instead: &[("listen", "write bind = \"…\""), ("address", "write bind = \"…\"")],
     ..NO_KEYS

@@ -38,6 +38,7 @@ pub(crate) struct ReadListener {
     pub(crate) name: At<Arc<str>>,
     pub(crate) bind: At<SocketAddr>,
     pub(crate) protocol: ListenerProtocol,
+    tcp_fast_open: bool,
 }
 
 impl ReadProxy {
@@ -88,7 +89,12 @@ impl ReadProxy {
 
 impl ReadListener {
     fn config(&self) -> ListenerConfig {
-        ListenerConfig { name: self.name.value.clone(), bind: self.bind.value, protocol: self.protocol }
+        ListenerConfig {
+            name: self.name.value.clone(),
+            bind: self.bind.value,
+            protocol: self.protocol,
+            tcp_fast_open: self.tcp_fast_open,
+        }
     }
 }
 
@@ -101,8 +107,8 @@ fn network(value: &DeValue<'_>) -> Parsed<Network> {
 }
 
 const PROTOCOLS: &[(&str, ListenerProtocol)] =
-    &[("http", ListenerProtocol::Http), ("tcp", ListenerProtocol::Tcp)];
-const PROTOCOLS_LATER: &[&str] = &["https", "tls-passthrough", "udp"];
+    &[("http", ListenerProtocol::Http), ("tcp", ListenerProtocol::Tcp), ("udp", ListenerProtocol::Udp)];
+const PROTOCOLS_LATER: &[&str] = &["https", "tls-passthrough"];
 
 fn listener(section: &Section<'_>) -> ReadListener {
     let bind = section.at("bind", value::address);
@@ -111,7 +117,13 @@ fn listener(section: &Section<'_>) -> ReadListener {
     let default_name = match protocol {
         ListenerProtocol::Http => "http",
         ListenerProtocol::Tcp => "tcp",
+        ListenerProtocol::Udp => "udp",
     };
+    let tcp_fast_open = section.read("tcp_fast_open", value::boolean).unwrap_or(false);
+    if tcp_fast_open && protocol == ListenerProtocol::Udp {
+        let message = "tcp_fast_open: means nothing on a udp listener".to_owned();
+        section.reading.conflict(&section.place_of("tcp_fast_open"), message, "take it out");
+    }
     // A wrong address clashes with nothing: port 0.
     let port = if section.has("bind") { 0 } else { 8080 };
     ReadListener {
@@ -119,6 +131,7 @@ fn listener(section: &Section<'_>) -> ReadListener {
         bind: bind
             .unwrap_or_else(|| At { value: ([127, 0, 0, 1], port).into(), span: section.place_of("bind") }),
         protocol,
+        tcp_fast_open,
     }
 }
 
@@ -153,6 +166,7 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
         response_body_idle: time("response_body_idle", default.response_body_idle),
         keep_alive: time("keep_alive", default.keep_alive),
         tunnel_idle: time("tunnel_idle", default.tunnel_idle),
+        udp_idle: time("udp_idle", default.udp_idle),
         write_stall: time("write_stall", default.write_stall),
     }
 }
@@ -174,6 +188,9 @@ fn limits(section: &Section<'_>) -> Limits {
         connections_max: section
             .read("connections_max", value::count(1, 10_000_000))
             .map_or(default.connections_max, |n| n as usize),
+        udp_flows_max: section
+            .read("udp_flows_max", value::count(1, 1_000_000))
+            .map_or(default.udp_flows_max, |n| n as usize),
         h2_streams_max: section
             .read("h2_streams_max", value::count(1, 10_000))
             .unwrap_or(default.h2_streams_max),

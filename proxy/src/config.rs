@@ -41,6 +41,8 @@ pub struct ListenerConfig {
     pub bind: SocketAddr,
     /// What is spoken on it.
     pub protocol: ListenerProtocol,
+    /// Clients may send data with their first packet (TCP Fast Open, RFC 7413). Not for UDP.
+    pub tcp_fast_open: bool,
 }
 
 /// The listener protocols that are built.
@@ -50,6 +52,8 @@ pub enum ListenerProtocol {
     Http,
     /// TCP relay.
     Tcp,
+    /// UDP relay.
+    Udp,
 }
 
 /// Policy towards the endpoints of a service.
@@ -157,6 +161,8 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// Without traffic either way, on upgraded connections and TCP relays.
     pub tunnel_idle: Duration,
+    /// Without datagrams either way, on flows of UDP relays.
+    pub udp_idle: Duration,
     /// A write that makes no progress.
     pub write_stall: Duration,
 }
@@ -174,6 +180,8 @@ pub struct Limits {
     pub response_head_max: usize,
     /// Downstream connections per listener and worker.
     pub connections_max: usize,
+    /// Flows of a `udp` listener per worker; each takes a descriptor.
+    pub udp_flows_max: usize,
     /// Streams of one HTTP/2 connection.
     pub h2_streams_max: u32,
 }
@@ -241,6 +249,7 @@ impl Default for Timeouts {
             response_body_idle: Duration::from_secs(60),
             keep_alive: Duration::from_secs(60),
             tunnel_idle: Duration::from_secs(3600),
+            udp_idle: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
         }
     }
@@ -254,6 +263,7 @@ impl Default for Limits {
             request_body_max: None,
             response_head_max: 64 * 1024,
             connections_max: 50_000,
+            udp_flows_max: 10_000,
             h2_streams_max: 128,
         }
     }

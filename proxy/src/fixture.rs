@@ -47,6 +47,7 @@ pub(crate) fn config(routes: Vec<RouteSpec>) -> Config {
         name: name.into(),
         bind: ([127, 0, 0, 1], 0).into(),
         protocol,
+        tcp_fast_open: false,
     };
     Config {
         listeners: vec![listener("web", ListenerProtocol::Http), listener("db", ListenerProtocol::Tcp)],

@@ -3,7 +3,8 @@
 //! ```text
 //!  listener (per worker, SO_REUSEPORT)
 //!     ├─ http ─► l7: judge the head ─► route ─► upstream (pick) ─► pool / connect ─► relay, tunnel
-//!     └─ tcp  ─► l4:                   route ─► upstream (pick) ─► connect ─► relay
+//!     ├─ tcp  ─► l4:                   route ─► upstream (pick) ─► connect ─► relay
+//!     └─ udp  ─► flow of the client, or  route ─► upstream (pick) ─► connect ─► relay
 //! ```
 //!
 //! Thread per core: a [`Worker`] has its own sockets, pool, endpoint state and counters, and lives on one
@@ -26,6 +27,7 @@ mod l7;
 mod listener;
 mod metrics;
 pub mod route;
+mod udp;
 pub mod upstream;
 mod worker;
 

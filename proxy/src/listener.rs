@@ -3,10 +3,12 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{TcpListener as StdListener, UdpSocket as StdDatagrams};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nix::sys::socket::setsockopt;
+use nix::{getsockopt_impl, libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ListenerConfig, ListenerProtocol};
 use crate::l4;
 use crate::l7::{Connection, ListenerState, OVERLOADED, TICK};
+use crate::udp;
 use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, per worker. The kernel's own limit (`net.core.somaxconn`) applies.
@@ -28,7 +31,13 @@ pub struct Bound {
     name: Arc<str>,
     protocol: ListenerProtocol,
     address: SocketAddr,
-    listener: StdListener,
+    socket: BoundSocket,
+}
+
+#[derive(Debug)]
+enum BoundSocket {
+    Stream(StdListener),
+    Datagrams(StdDatagrams),
 }
 
 impl Bound {
@@ -53,16 +62,27 @@ pub fn bind(listener: &ListenerConfig, workers: usize) -> io::Result<Vec<Bound>>
     let mut address = listener.bind;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers.max(1) {
-        let socket = open(address)?;
+        let (socket, local) = open(listener, address)?;
         // With port 0 the first socket gets one from the kernel, which the others share.
-        address = socket.local_addr()?;
+        address = local;
         let protocol = listener.protocol;
-        sockets.push(Bound { name: Arc::clone(&listener.name), protocol, address, listener: socket });
+        sockets.push(Bound { name: Arc::clone(&listener.name), protocol, address, socket });
     }
     Ok(sockets)
 }
 
-fn open(address: SocketAddr) -> io::Result<StdListener> {
+fn open(listener: &ListenerConfig, address: SocketAddr) -> io::Result<(BoundSocket, SocketAddr)> {
+    if listener.protocol == ListenerProtocol::Udp {
+        let socket = udp::bind(address)?;
+        let local = socket.local_addr()?;
+        return Ok((BoundSocket::Datagrams(socket), local));
+    }
+    let socket = open_stream(address, listener.tcp_fast_open)?;
+    let local = socket.local_addr()?;
+    Ok((BoundSocket::Stream(socket), local))
+}
+
+fn open_stream(address: SocketAddr, fast_open: bool) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // A listener on [::] is for IPv6 alone, so that 0.0.0.0 can be bound beside it.
@@ -72,31 +92,40 @@ fn open(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    if fast_open && let Err(error) = setsockopt(&socket, FastOpen, &BACKLOG) {
+        // Nothing is lost but a round trip.
+        tracing::warn!(%address, %error, "no TCP Fast Open");
+    }
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
+// Room for clients whose first packet brought data and who have yet to prove their address.
+sockopt_impl!(FastOpen, Both, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, i32);
+
 /// Serves one socket on the worker it was bound for, until `stop`; then accepts no more, lets what is open end
 /// within the drain time of the configuration, and returns. Needs a `LocalSet`. Dropping it closes everything.
 pub async fn serve(worker: Rc<Worker>, bound: Bound, stop: CancellationToken) {
-    let Bound { name, protocol, address, listener } = bound;
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(listener = %name, %error, "listening socket refused by the runtime");
-            return;
-        }
-    };
-    let accepting = async {
-        match protocol {
-            ListenerProtocol::Http => serve_http(&worker, &name, address, listener, stop).await,
-            ListenerProtocol::Tcp => l4::serve(worker.l4_env(), Arc::clone(&name), listener, stop).await,
-        }
-    };
+    let name = Arc::clone(&bound.name);
     tokio::select! {
-        () = accepting => {}
+        served = serve_bound(&worker, bound, stop) => if let Err(error) = served {
+            tracing::error!(listener = %name, %error, "listening socket refused by the runtime");
+        },
         () = tick(&worker) => {}
     }
+}
+
+async fn serve_bound(worker: &Rc<Worker>, bound: Bound, stop: CancellationToken) -> io::Result<()> {
+    let Bound { name, protocol, address, socket } = bound;
+    let listener = match socket {
+        BoundSocket::Datagrams(socket) => return udp::serve(worker.udp_env(), name, socket, stop).await,
+        BoundSocket::Stream(listener) => TcpListener::from_std(listener)?,
+    };
+    match protocol {
+        ListenerProtocol::Http => serve_http(worker, &name, address, listener, stop).await,
+        _ => l4::serve(worker.l4_env(), name, listener, stop).await,
+    }
+    Ok(())
 }
 
 /// Keeps the worker's clock going. Every listener of a worker calls it; the clock moves once per tick.

@@ -15,6 +15,7 @@ use crate::l4;
 use crate::l7::{Clock, Pool, Stock, TICK};
 use crate::metrics::{Metrics, WorkerCells};
 use crate::route::Routes;
+use crate::udp;
 use crate::upstream::{Board, Upstreams};
 
 /// Workers a proxy can have.
@@ -85,6 +86,7 @@ impl Proxy {
             routes: self.routes,
             upstreams: Rc::new(Upstreams::new(&self.board, index)),
             relays: l4::Relays::new(),
+            datagrams: Rc::default(),
             pool: Pool::new(&clock),
             stock: Stock::default(),
             cells: self.metrics.worker(),
@@ -121,6 +123,7 @@ pub struct Worker {
     pub(crate) routes: ViewKey<Routes>,
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) relays: Rc<l4::Relays>,
+    datagrams: Rc<udp::Listeners>,
     pub(crate) pool: Pool,
     pub(crate) stock: Stock,
     pub(crate) clock: Rc<Clock>,
@@ -158,6 +161,15 @@ impl Worker {
         }
     }
 
+    pub(crate) fn udp_env(&self) -> udp::Env {
+        udp::Env {
+            table: self.table.clone(),
+            routes: self.routes,
+            upstreams: Rc::clone(&self.upstreams),
+            listeners: Rc::clone(&self.datagrams),
+        }
+    }
+
     /// Moves the clock, and about once a second looks after what is idle. Calls in between do nothing.
     pub(crate) fn tick(&self) {
         let now = Instant::now();
@@ -181,6 +193,7 @@ impl Worker {
         self.upstreams.tick(&snapshot, now);
         self.pool.tick(&snapshot);
         self.relays.tick(now);
+        self.datagrams.tick(now);
         self.cells.set_idle(self.pool.len());
         if self.generation.replace(snapshot.generation()) != snapshot.generation() {
             self.changed.set(Some(now));

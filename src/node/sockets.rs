@@ -139,6 +139,7 @@ fn wanted(config: &Config) -> Vec<Place> {
         let protocol = match listener.protocol {
             ListenerProtocol::Http => "http",
             ListenerProtocol::Tcp => "tcp",
+            ListenerProtocol::Udp => "udp",
         };
         wanted.push(place(&listener.name, protocol, At::Address(listener.bind)));
     }
@@ -185,8 +186,9 @@ fn open(
             new.admin.push((listener, endpoint, stop.clone()));
             Some(bound)
         }
-        _ => {
-            refuse_shared(address, inherited, &[Type::STREAM])?;
+        proxied => {
+            let kind = if proxied == "udp" { Type::DGRAM } else { Type::STREAM };
+            refuse_shared(address, inherited, &[kind])?;
             let Some(listener) = config.proxy.listeners.iter().find(|l| *l.name == *place.name) else {
                 bail!("listener {:?} is not in the configuration", place.name);
             };

@@ -6,7 +6,7 @@
 //! endpoint that leaves moves its own keys and no others; the hash depends on the address alone, so that all
 //! edges agree.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use portolan_table::{Endpoint, index_hash};
 
@@ -36,6 +36,14 @@ pub(crate) struct Ring {
 #[must_use]
 pub fn hash_key(octets: &[u8]) -> u64 {
     index_hash(octets)
+}
+
+/// [`hash_key`] of a client's address, for what shows nothing else: connections and flows of datagrams.
+pub(crate) fn hash_address(client: IpAddr) -> u64 {
+    match client {
+        IpAddr::V4(ip) => hash_key(&ip.octets()),
+        IpAddr::V6(ip) => hash_key(&ip.octets()),
+    }
 }
 
 impl Ring {

@@ -16,7 +16,7 @@ mod weights;
 use portolan_table::{Endpoint, Service, ServicePort};
 
 pub use consistent_hash::hash_key;
-pub(crate) use consistent_hash::Ring;
+pub(crate) use consistent_hash::{Ring, hash_address};
 pub(crate) use least_request::lighter;
 pub(crate) use peak_ewma::{Candidate, Estimate, Usual, sooner};
 pub(crate) use round_robin::Cursor;

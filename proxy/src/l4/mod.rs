@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use relay::{End, Relayed, Relays, Tunnel, relay};
 
-use crate::balance::hash_key;
+use crate::balance::hash_address;
 use crate::route::Routes;
 use crate::upstream::{Attempts, Counters, Picked, Refusal, Upstreams};
 
@@ -216,10 +216,7 @@ impl Listener {
         };
         let route = routes.tcp(&self.name).ok_or(Refusal::NoTarget)?;
         // A connection has no headers and no path: whatever is to be hashed, its client's address stands for it.
-        let key = |_: &_| match client.ip() {
-            core::net::IpAddr::V4(ip) => hash_key(&ip.octets()),
-            core::net::IpAddr::V6(ip) => hash_key(&ip.octets()),
-        };
+        let key = |_: &_| hash_address(client.ip());
         Ok((self.env.upstreams.begin(route, key, Instant::now().into_std())?, limits))
     }
 }

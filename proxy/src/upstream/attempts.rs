@@ -170,6 +170,17 @@ impl Picked {
         self.completed(now);
     }
 
+    /// The endpoint did its part as far as that can be known: it was not heard of, and nothing was refused (UDP).
+    pub(crate) fn endured(&self, now: Instant) {
+        self.stop_waiting();
+        self.completed(now);
+    }
+
+    /// That no answer has come says nothing, for now or at all.
+    pub(crate) fn stop_waiting(&self) {
+        self.awaited.set(None);
+    }
+
     /// It refused, reset, timed out, broke off, or answered 502, 503 or 504. Counts once.
     pub fn failed(&self, now: Instant) {
         self.end_trial();

@@ -24,6 +24,22 @@ pub(crate) struct Counters {
     pub(crate) tcp_connect_errors: Count,
     pub(crate) tcp_octets_up: Count,
     pub(crate) tcp_octets_down: Count,
+    /// Flows of `udp` listeners.
+    pub(crate) udp_flows: Count,
+    /// Of them, those that have ended.
+    pub(crate) udp_closed: Count,
+    /// Of them, those that had to make room.
+    pub(crate) udp_evicted: Count,
+    /// Datagrams for which no endpoint was found.
+    pub(crate) udp_unserved: Count,
+    /// Datagrams that a socket did not take.
+    pub(crate) udp_dropped: Count,
+    pub(crate) udp_refused: Count,
+    pub(crate) udp_socket_errors: Count,
+    pub(crate) udp_datagrams_up: Count,
+    pub(crate) udp_datagrams_down: Count,
+    pub(crate) udp_octets_up: Count,
+    pub(crate) udp_octets_down: Count,
 }
 
 /// A count with one writer.

@@ -12,7 +12,7 @@ use super::counters::{Count, Counters};
 /// Which count it is, name, help. All are counts since start.
 type Row = (fn(&Counters) -> &Count, &'static str, &'static str);
 
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 25] = [
     (|c| &c.retries, "portolan_proxy_retries_total", "Attempts after the first."),
     (
         |c| &c.retries_refused,
@@ -59,6 +59,37 @@ const TABLE: [Row; 14] = [
     ),
     (|c| &c.tcp_octets_up, "portolan_proxy_tcp_upstream_bytes_total", "Bytes relayed to endpoints."),
     (|c| &c.tcp_octets_down, "portolan_proxy_tcp_downstream_bytes_total", "Bytes relayed to clients."),
+    (|c| &c.udp_flows, "portolan_proxy_udp_flows_total", "Flows begun by udp listeners."),
+    (|c| &c.udp_closed, "portolan_proxy_udp_flows_closed_total", "Flows of udp listeners that have ended."),
+    (
+        |c| &c.udp_evicted,
+        "portolan_proxy_udp_flows_evicted_total",
+        "Flows ended before their time because of their number.",
+    ),
+    (|c| &c.udp_unserved, "portolan_proxy_udp_unserved_total", "Datagrams dropped as no endpoint was found."),
+    (
+        |c| &c.udp_dropped,
+        "portolan_proxy_udp_dropped_total",
+        "Datagrams dropped as a socket did not take them.",
+    ),
+    (|c| &c.udp_refused, "portolan_proxy_udp_refused_total", "Flows ended by an endpoint that refused."),
+    (
+        |c| &c.udp_socket_errors,
+        "portolan_proxy_udp_socket_errors_total",
+        "Flows for which the system gave no socket.",
+    ),
+    (
+        |c| &c.udp_datagrams_up,
+        "portolan_proxy_udp_upstream_datagrams_total",
+        "Datagrams relayed to endpoints.",
+    ),
+    (
+        |c| &c.udp_datagrams_down,
+        "portolan_proxy_udp_downstream_datagrams_total",
+        "Datagrams relayed to clients.",
+    ),
+    (|c| &c.udp_octets_up, "portolan_proxy_udp_upstream_bytes_total", "Bytes of datagrams to endpoints."),
+    (|c| &c.udp_octets_down, "portolan_proxy_udp_downstream_bytes_total", "Bytes of datagrams to clients."),
 ];
 
 struct Sums {

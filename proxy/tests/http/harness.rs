@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
             name: "web".into(),
             bind: "127.0.0.1:0".parse().unwrap(),
             protocol: ListenerProtocol::Http,
+            tcp_fast_open: false,
         }],
         routes: vec![route("all", HostMatch::Any, "app")],
         upstream: UpstreamConfig::default(),

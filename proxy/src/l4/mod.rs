@@ -15,11 +15,13 @@ mod tests;
 use core::cell::Cell;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use portolan_table::{Table, ViewKey};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -141,9 +143,9 @@ impl Listener {
         });
     }
 
-    async fn accept_failed(&self, error: &std::io::Error) {
+    async fn accept_failed(&self, error: &io::Error) {
         // Of a connection that was gone before it was accepted there is nothing to tell.
-        if error.kind() != std::io::ErrorKind::ConnectionAborted {
+        if error.kind() != io::ErrorKind::ConnectionAborted {
             self.counters().tcp_accept_errors.increment();
             tracing::warn!(listener = &*self.name, %error, "cannot accept");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -186,7 +188,7 @@ impl Listener {
                 let snapshot = self.env.table.load();
                 attempts.pick(&snapshot, snapshot.view(self.env.routes), start.into_std())?
             };
-            let connected = tokio::time::timeout(limits.connect, TcpStream::connect(picked.address)).await;
+            let connected = tokio::time::timeout(limits.connect, open(picked.address)).await;
             let now = Instant::now();
             if self.closing.get() {
                 return Err(Refusal::NoEndpoint);
@@ -194,7 +196,6 @@ impl Listener {
             match connected {
                 Ok(Ok(upstream)) => {
                     picked.succeeded(now - start, now.into_std());
-                    let _ = upstream.set_nodelay(true);
                     return Ok((upstream, picked, limits));
                 }
                 Ok(Err(error)) => tracing::debug!(endpoint = %picked.address, %error, "cannot connect"),
@@ -229,6 +230,23 @@ impl Drop for Open<'_> {
         self.0.open.set(self.0.open.get().saturating_sub(1));
         self.0.counters().tcp_closed.increment();
     }
+}
+
+/// Connects to an endpoint. Beside the runtime's own `connect` this saves asking for the outcome with a system call
+/// where readiness tells it already.
+async fn open(endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(endpoint), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&endpoint.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    if stream.ready(Interest::WRITABLE).await?.is_write_closed() {
+        return Err(stream.take_error()?.unwrap_or_else(|| io::ErrorKind::NotConnected.into()));
+    }
+    Ok(stream)
 }
 
 /// Lets the close of a connection that nobody serves look like a refusal, not like an answer without content.

@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Env, Relayed, Relays, Tunnel, relay, serve};
+use super::{End, Env, Relayed, Relays, Tunnel, open, relay, serve};
 use crate::fixture::{self, World, rule};
 use crate::upstream::{Board, Upstreams};
 use crate::{Config, UpstreamConfig};
@@ -566,6 +566,21 @@ fn connections_above_the_limit_are_reset() {
         drop(first);
         until("it is closed", || served.env.upstreams.counters().tcp_closed.value() == 1).await;
         assert_eq!(served.ask("x").await.unwrap(), "a:x");
+    });
+}
+
+#[test]
+fn a_connection_to_an_endpoint_is_open_when_it_says_so_and_sends_at_once() {
+    run(async {
+        let upstream = open(echo("a:")).await.unwrap();
+        assert!(upstream.nodelay().unwrap() && upstream.peer_addr().is_ok());
+        let error = open(refused()).await.expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        // What a listener is told its connections inherit.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
+        let _client = open(listener.local_addr().unwrap()).await.unwrap();
+        assert!(listener.accept().await.unwrap().0.nodelay().unwrap());
     });
 }
 

@@ -219,3 +219,84 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use nix::sys::socket::getsockopt;
+    use portolan_table::Slot;
+
+    use super::*;
+    use crate::fixture::{self, World, rule};
+    use crate::worker::Proxy;
+
+    fn listener(protocol: ListenerProtocol, tcp_fast_open: bool) -> ListenerConfig {
+        ListenerConfig { name: "dgram".into(), bind: ([127, 0, 0, 1], 0).into(), protocol, tcp_fast_open }
+    }
+
+    #[test]
+    fn fast_open_is_a_choice() {
+        for (wanted, room) in [(false, 0), (true, BACKLOG)] {
+            let bound = bind(&listener(ListenerProtocol::Tcp, wanted), 1).unwrap().remove(0);
+            let BoundSocket::Stream(socket) = bound.socket else { panic!("a stream socket") };
+            assert_eq!(getsockopt(&socket, FastOpen).unwrap(), room);
+        }
+    }
+
+    /// Answers what it gets until the process ends.
+    fn echo() -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut octets = [0; 2048];
+            while let Ok((len, from)) = socket.recv_from(&mut octets) {
+                let _ = socket.send_to(&octets[..len], from);
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn workers_share_the_clients_of_a_udp_listener() {
+        let mut relayed = rule("relay", "app");
+        relayed.matches.listener = Some("dgram".into());
+        let config = fixture::config(vec![relayed]);
+        let mut world = World::new(&config);
+        world.put(fixture::service("app", &[(echo(), Slot { index: 0, epoch: 0 }, 1)]));
+        let registry = prometheus::Registry::new();
+        let proxy = Proxy::new(config, world.table.clone(), world.routes, &registry);
+        let stop = CancellationToken::new();
+        let bound = bind(&listener(ListenerProtocol::Udp, false), 2).unwrap();
+        let address = bound[0].address();
+        let workers = (0..).zip(bound).map(|(index, bound)| {
+            let (proxy, stop) = (Arc::clone(&proxy), stop.clone());
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let served = async move { serve(proxy.worker(index), bound, stop).await };
+                tokio::task::LocalSet::new().block_on(&runtime, served);
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        let clients = (0..40u8).map(|n| {
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.connect(address).unwrap();
+            for round in 0..3 {
+                client.send(&[n, round]).unwrap();
+                let mut answer = [0; 9];
+                let len = client.recv(&mut answer).unwrap();
+                assert_eq!(answer[..len], [n, round]);
+            }
+            client
+        });
+        let clients: Vec<_> = clients.collect();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for line in ["portolan_proxy_udp_flows_total 40", "portolan_proxy_udp_upstream_datagrams_total 120"] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        stop.cancel();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        drop(clients);
+    }
+}

@@ -4,6 +4,7 @@
 
 mod admin_side;
 mod commands;
+mod datagrams;
 mod descriptors;
 mod explaining;
 mod marathon_client;

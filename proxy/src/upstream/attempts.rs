@@ -100,6 +100,8 @@ pub struct Picked {
     departure: Departure,
     /// Since when an answer is awaited; `None` once it came.
     awaited: Cell<Option<Instant>>,
+    /// Whether the client is waited for meanwhile: then no answer is overdue.
+    awaits_client: Cell<bool>,
     /// What its latency was believed to be when it was picked, in microseconds.
     faded: f32,
 }
@@ -132,6 +134,7 @@ impl Picked {
             is_trial: Cell::new(is_trial),
             has_failed: Cell::new(false),
             awaited: Cell::new(Some(at)),
+            awaits_client: Cell::new(false),
             faded: upstream.expect(cell, now),
             departure,
         }
@@ -176,9 +179,27 @@ impl Picked {
         self.completed(now);
     }
 
-    /// That no answer has come says nothing, for now or at all.
+    /// That no answer has come says nothing.
     pub(crate) fn stop_waiting(&self) {
         self.awaited.set(None);
+    }
+
+    /// The client has more of the request to send, and was heard of just now if it `has_sent` some of it. The time it
+    /// takes is not the endpoint's; an answer that comes all the same is one to what was sent so far.
+    #[inline]
+    pub(crate) fn awaits_client(&self, has_sent: bool) {
+        self.awaits_client.set(true);
+        if has_sent && self.awaited.get().is_some() {
+            self.awaited.set(Some(Instant::now()));
+        }
+    }
+
+    /// It is the endpoint's turn, to take more of the request or to answer.
+    #[inline]
+    pub(crate) fn awaits_endpoint(&self) {
+        if self.awaits_client.replace(false) && self.awaited.get().is_some() {
+            self.awaited.set(Some(Instant::now()));
+        }
     }
 
     /// It refused, reset, timed out, broke off, or answered 502, 503 or 504. Counts once.
@@ -194,7 +215,8 @@ impl Picked {
 
     /// How long an answer was awaited in vain. Nothing if there was one, whatever came after it.
     fn waited(&self, now: Instant) -> Duration {
-        self.awaited.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let overdue = self.awaited.take().filter(|_| !self.awaits_client.get());
+        overdue.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     #[inline]
@@ -234,7 +256,7 @@ impl Drop for Picked {
     fn drop(&mut self) {
         self.end_trial();
         let upstream = &self.departure.upstream;
-        if self.awaited.get().is_some() {
+        if self.awaited.get().is_some() && !self.awaits_client.get() {
             // Clients that lose patience are the ones who know that an endpoint is slow.
             let now = upstream.worker.now.get();
             upstream.given_up(self.slot, self.waited(upstream.worker.board.instant(now)), now);

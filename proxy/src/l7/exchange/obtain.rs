@@ -113,9 +113,13 @@ impl Exchange<'_> {
         cx: &mut Context<'_>,
         upstream: &mut Upstream,
     ) -> Poll<Result<ResponseFacts, Stop>> {
-        let upload = self.poll_upload(cx, &mut upstream.stream);
-        if let Poll::Ready(Err(error)) = upload {
-            return Poll::Ready(Err(refuse_upload(&error)));
+        let before = self.upload.moved();
+        match self.poll_upload(cx, &mut upstream.stream) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(refuse_upload(&error))),
+            Poll::Pending if self.phase == Phase::RequestBody => {
+                upstream.picked.awaits_client(self.upload.moved() > before);
+            }
+            _ => upstream.picked.awaits_endpoint(),
         }
         if let Poll::Ready(response) = self.poll_read_reply(cx, upstream) {
             return Poll::Ready(response);

@@ -133,6 +133,10 @@ impl Exchange {
             return Poll::Ready(Err(Failure::last(refusal)));
         }
         let waits = self.upload.waits();
+        match waits {
+            UploadWaits::Read => upstream.picked.awaits_client(self.upload.moved != before),
+            UploadWaits::Write | UploadWaits::Nothing => upstream.picked.awaits_endpoint(),
+        }
         if self.upload.moved != before || wait.of != Some(waits) {
             wait.of = Some(waits);
             self.open.moved();

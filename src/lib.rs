@@ -45,11 +45,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => {
             logging::start(&logging::quiet())?;
             descriptors::raise_limit();
-            on_control(demo::run(arguments))
+            on_control(SIM_THREADS, demo::run(arguments))
         }
         Command::Sim(arguments) => {
             logging::start(&logging::quiet())?;
-            on_control(sim::command::run(arguments))?;
+            on_control(SIM_THREADS, sim::command::run(arguments))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Services(list) => ask(ask::list(&Listing::Services, &list)),
@@ -88,7 +88,7 @@ fn daemon(file: Option<&Path>) -> Result<ExitCode> {
     };
     let logging = logging::start(&config.log)?;
     descriptors::raise_limit();
-    on_control(run::run(config, watched, logging))?;
+    on_control(CONTROL_THREADS, run::run(config, watched, logging))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,11 +114,18 @@ fn told(read: Result<Config, Mistakes>) -> Result<Config, ExitCode> {
     })
 }
 
-/// Runs `whole` on the runtime of sources, catalog, checks and admin: a few threads, however many CPUs there are.
+/// Threads of the control runtime of a node. What is long leaves it (`spawn_blocking`), and a change goes from
+/// source to table without a change of thread. With two of them the allocator keeps two arenas, each with gaps of its
+/// own: 70 octets an endpoint.
+const CONTROL_THREADS: usize = 1;
+/// The same for a simulated cluster, whose clients take as much of it as they can.
+const SIM_THREADS: usize = 2;
+
+/// Runs `whole` on the runtime of sources, catalog, checks and admin: few threads, however many CPUs there are.
 /// What is over then is over: a data thread that still drains, or a disk that hangs, does not hold the end up.
-fn on_control<T>(whole: impl Future<Output = Result<T>>) -> Result<T> {
+fn on_control<T>(threads: usize, whole: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads)
         .thread_name("control")
         .enable_all()
         .build()

@@ -25,7 +25,7 @@ pub(crate) fn service(n: usize, version: u8) -> Arc<Service> {
     let spec = ServiceSpec {
         key: format!("/test/load/svc{n:06}").into(),
         name: name(n),
-        ports: vec![PortSpec { number: 10_000, name: Some("http".into()), ..PortSpec::default() }],
+        ports: Box::new([PortSpec { number: 10_000, name: Some("http".into()), ..PortSpec::default() }]),
         labels: Labels::default(),
         checks_defined: true,
         version: None,
@@ -63,11 +63,7 @@ fn instance(n: usize, k: usize, version: u8) -> Arc<Instance> {
     let mut instance = Instance::running(format!("test_load_svc{n:06}.instance-{k:08x}-{version}._app.1"));
     instance.health = Health::Healthy;
     instance.node = Some(host.to_string().into());
-    instance.addresses.push(Address {
-        ip: host,
-        network: Network::Host,
-        provenance: Provenance::NodeAddress,
-    });
+    instance.addresses.push(Address::new(host, Network::Host, Provenance::NodeAddress));
     instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number: 31_000 });
     Arc::new(instance)
 }

@@ -83,15 +83,15 @@ pub(crate) fn read(section: &Section<'_>, id: SourceId) -> ReadSource {
     let name = section.name_or("name", default, value::label);
     let config = kind.map(|kind| {
         refuse_foreign_keys(section, kind);
-        config(section, id, kind, name.value.clone())
+        config(section, id, kind, &name.value)
     });
     ReadSource { config, name }
 }
 
-fn config(section: &Section<'_>, id: SourceId, kind: Type, name: Arc<str>) -> SourceConfig {
+fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> SourceConfig {
     SourceConfig {
         id,
-        name,
+        name: (*name).into(),
         kind: match kind {
             Type::Marathon => SourceKind::Marathon(marathon(section)),
             Type::File => SourceKind::File(file(section)),

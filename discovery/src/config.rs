@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portolan_table::{MergePolicy, SourceId};
+use portolan_table::{MergePolicy, SharedStr, SourceId};
 
 /// Everything the discovery side is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub struct SourceConfig {
     /// Its number.
     pub id: SourceId,
     /// Its name; unique.
-    pub name: Arc<str>,
+    pub name: SharedStr,
     /// What it is, with the keys of its type.
     pub kind: SourceKind,
     /// Period of the full re-list beside a stream, or of polling.

@@ -4,7 +4,7 @@ use core::fmt;
 use core::future::Future;
 use std::sync::Arc;
 
-use portolan_table::{Generation, Health, Publisher, SourceId};
+use portolan_table::{Generation, Health, Publisher, SharedStr, SourceId};
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -108,7 +108,7 @@ impl Handle {
     /// Sets the verdict of an active check on an instance, or withdraws it with `None`. It goes before the
     /// scheduler's verdict until it is withdrawn or the instance is gone. Never waits; of two verdicts on one
     /// instance the later counts.
-    pub fn set_verdict(&self, source: SourceId, instance: Arc<str>, health: Option<Health>) {
+    pub fn set_verdict(&self, source: SourceId, instance: SharedStr, health: Option<Health>) {
         self.verdicts.put(source, instance, health);
     }
 

@@ -1,10 +1,10 @@
 //! What is known about each source, for the admin API, `portolan sources` and the metrics.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use portolan_table::{SourceId, Standing};
+use portolan_table::{SharedStr, SourceId, Standing};
 use serde::Serialize;
 
 use crate::catalog::SourceState;
@@ -16,7 +16,7 @@ pub struct SourceReport {
     /// Its place in the configuration.
     pub id: SourceId,
     /// Its configured name.
-    pub name: Arc<str>,
+    pub name: SharedStr,
     /// Its type as configured.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -59,7 +59,7 @@ pub struct ErrorReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProblemReport {
     /// The key of the service, or another name for the place.
-    pub place: Arc<str>,
+    pub place: SharedStr,
     /// What is wrong and what to do.
     pub message: String,
 }
@@ -106,12 +106,12 @@ impl Ledger {
 
 impl Entry {
     fn of(state: &SourceState) -> Self {
-        let problems = state.problems.iter().map(|(place, message)| (Arc::clone(place), message.clone()));
+        let problems = state.problems.iter().map(|(place, message)| (place.clone(), message.clone()));
         let collisions =
             state.collisions.iter().map(|(name, message)| (name.as_str().into(), message.clone()));
         let report = SourceReport {
             id: state.config.id,
-            name: Arc::clone(&state.config.name),
+            name: state.config.name.clone(),
             kind: state.config.kind.as_str(),
             standing: state.standing,
             standing_seconds: 0.0,

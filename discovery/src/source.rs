@@ -16,7 +16,7 @@ use core::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_table::{Health, Instance, InstanceState, NodeFact, ServiceSpec, SourceId};
+use portolan_table::{Health, Instance, InstanceState, NodeFact, ServiceSpec, SharedStr, SourceId};
 use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -54,51 +54,51 @@ pub enum Change {
     /// A service is gone.
     RemoveService {
         /// Its key.
-        service: Arc<str>,
+        service: SharedStr,
     },
     /// One instance, new or in place of its former self. Ignored if the service is not known.
     Instance {
         /// The key of its service.
-        service: Arc<str>,
+        service: SharedStr,
         /// The instance.
         instance: Arc<Instance>,
     },
     /// An instance is gone.
     RemoveInstance {
         /// The key of its service.
-        service: Arc<str>,
+        service: SharedStr,
         /// Its id.
-        id: Arc<str>,
+        id: SharedStr,
     },
     /// An instance has moved on in its life; everything else about it stays.
     State {
         /// The key of its service.
-        service: Arc<str>,
+        service: SharedStr,
         /// Its id.
-        id: Arc<str>,
+        id: SharedStr,
         /// Its new state.
         state: InstanceState,
     },
     /// The scheduler's verdict on an instance has changed; everything else about it stays.
     Health {
         /// The key of its service.
-        service: Arc<str>,
+        service: SharedStr,
         /// Its id.
-        id: Arc<str>,
+        id: SharedStr,
         /// The new verdict.
         health: Health,
     },
     /// A node that the scheduler knows by itself. (Nodes of instances need not be told.)
     Node(Arc<NodeFact>),
     /// Such a node is gone.
-    RemoveNode(Arc<str>),
+    RemoveNode(SharedStr),
     /// The stream gave a sign of life: what was told still stands.
     Alive,
     /// Something odd in one object, which was left out or read as well as possible. Counted, logged, shown.
     /// A service held under the key `place` stays as it is, even if a list tells nothing else of it.
     Problem {
         /// The key of the service, or another name for the place.
-        place: Arc<str>,
+        place: SharedStr,
         /// What is wrong and what to do, in one line.
         message: String,
     },
@@ -116,14 +116,14 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
     /// Those with these ids.
-    Ids(Vec<Arc<str>>),
+    Ids(Vec<SharedStr>),
     /// Some whose ids could not be read either: any that is not told may be among them.
     Any,
 }
 
 impl Unread {
     /// One more, by its id if that can be read.
-    pub(crate) fn add(unread: &mut Option<Self>, id: Option<Arc<str>>) {
+    pub(crate) fn add(unread: &mut Option<Self>, id: Option<SharedStr>) {
         match (unread.take(), id) {
             (Some(Self::Any), _) | (_, None) => *unread = Some(Self::Any),
             (Some(Self::Ids(mut ids)), Some(id)) => {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_table::SourceId;
+use portolan_table::{SharedStr, SourceId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,7 @@ impl Supervisor {
         let (config_tx, config_rx) = watch::channel(config);
         let confirm = Arc::new(Notify::new());
         let stop = self.stop.child_token();
-        let name = Arc::clone(&config_tx.borrow().name);
+        let name = config_tx.borrow().name.clone();
         let task = SourceTask {
             feed,
             config: config_rx,
@@ -186,7 +186,7 @@ fn session_differs(before: &SourceConfig, after: &SourceConfig) -> bool {
 /// The loop of one source.
 struct SourceTask {
     feed: u16,
-    name: Arc<str>,
+    name: SharedStr,
     config: watch::Receiver<SourceConfig>,
     build: Build,
     sink: Sink,

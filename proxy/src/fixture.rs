@@ -121,7 +121,7 @@ pub(crate) fn spec(key: &str, name: &str, routes: Vec<RouteSpec>) -> Arc<Service
     Arc::new(ServiceSpec {
         key: key.into(),
         name: ServiceName::parse(name).unwrap(),
-        ports: Vec::new(),
+        ports: Box::default(),
         labels: Labels::default(),
         checks_defined: false,
         version: None,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_table::{Address, Health, Instance, InstanceState, Network, Provenance, ServiceSpec, Standing};
+use portolan_table::{
+    Address, Health, Instance, InstanceState, Provenance, ServiceSpec, SharedStr, Standing,
+};
 
 use super::removal::{self, Withheld};
 use super::state::{List, PartState};
@@ -100,7 +102,7 @@ impl Index {
             Change::Health { service, id, health } => self.set_health(state, &service, &id, health),
             Change::Node(fact) => {
                 if let List::Open { nodes, .. } = &mut state.list {
-                    nodes.insert(Arc::clone(&fact.name));
+                    nodes.insert(fact.name.clone());
                 }
                 self.nodes.tell(state.feed, fact);
             }
@@ -110,7 +112,7 @@ impl Index {
                 if let List::Open { seen, .. } = &mut state.list
                     && state.services.contains_key(&place)
                 {
-                    seen.insert(Arc::clone(&place));
+                    seen.insert(place.clone());
                 }
                 state.problem(&place, &message);
             }
@@ -129,9 +131,9 @@ impl Index {
         spec: Arc<ServiceSpec>,
         mut instances: Vec<Arc<Instance>>,
     ) {
-        let key = Arc::clone(&spec.key);
+        let key = spec.key.clone();
         if let List::Open { seen, withheld, .. } = &mut state.list {
-            seen.insert(Arc::clone(&key));
+            seen.insert(key.clone());
             if let (Some(withheld), Some(part)) = (withheld, state.services.get(&key)) {
                 withheld.hold_back(&key, part, &mut instances);
             }
@@ -152,11 +154,11 @@ impl Index {
     fn insert_part(
         &mut self,
         state: &mut SourceState,
-        key: Arc<str>,
+        key: SharedStr,
         spec: Arc<ServiceSpec>,
         instances: Vec<Arc<Instance>>,
     ) {
-        self.claims.entry(spec.name.clone()).or_default().push((state.feed, Arc::clone(&key)));
+        self.claims.entry(spec.name.clone()).or_default().push((state.feed, key.clone()));
         self.touch(state, &spec);
         state.instances += instances.len();
         for instance in &instances {
@@ -168,7 +170,7 @@ impl Index {
     fn replace_part(
         &mut self,
         state: &mut SourceState,
-        key: Arc<str>,
+        key: SharedStr,
         before: PartState,
         spec: Arc<ServiceSpec>,
         mut instances: Vec<Arc<Instance>>,
@@ -186,7 +188,7 @@ impl Index {
         self.touch(state, &before.spec);
         if before.spec.name != spec.name {
             unclaim(&mut self.claims, &before.spec.name, state.feed, &key);
-            self.claims.entry(spec.name.clone()).or_default().push((state.feed, Arc::clone(&key)));
+            self.claims.entry(spec.name.clone()).or_default().push((state.feed, key.clone()));
         }
         self.touch(state, &spec);
         state.instances = state.instances - before.instances.len() + instances.len();
@@ -205,7 +207,7 @@ impl Index {
         state.services.insert(key, part);
     }
 
-    fn remove_service(&mut self, state: &mut SourceState, key: &Arc<str>) {
+    fn remove_service(&mut self, state: &mut SourceState, key: &SharedStr) {
         if let List::Open { seen, withheld, .. } = &mut state.list {
             seen.remove(key);
             withheld.iter_mut().for_each(|withheld| withheld.gone(key));
@@ -216,7 +218,7 @@ impl Index {
         self.drop_part(state.feed, key, &part);
     }
 
-    fn put_instance(&mut self, state: &mut SourceState, key: &Arc<str>, mut instance: Arc<Instance>) {
+    fn put_instance(&mut self, state: &mut SourceState, key: &SharedStr, mut instance: Arc<Instance>) {
         let full = state.instances >= INSTANCES_MAX;
         let Some(part) = state.services.get_mut(key) else { return };
         if let List::Open { withheld: Some(withheld), .. } = &mut state.list {
@@ -247,7 +249,7 @@ impl Index {
         self.touch_key(state, key);
     }
 
-    fn remove_instance(&mut self, state: &mut SourceState, key: &Arc<str>, id: &str) {
+    fn remove_instance(&mut self, state: &mut SourceState, key: &SharedStr, id: &str) {
         let Some(part) = state.services.get_mut(key) else { return };
         let Ok(at) = part.find(id) else { return };
         let gone = part.instances.remove(at);
@@ -257,14 +259,14 @@ impl Index {
         self.touch_key(state, key);
     }
 
-    fn set_state(&mut self, state: &mut SourceState, key: &Arc<str>, id: &str, to: InstanceState) {
+    fn set_state(&mut self, state: &mut SourceState, key: &SharedStr, id: &str, to: InstanceState) {
         self.edit(state, key, id, |instance| {
             (instance.state != to).then(|| Instance { state: to, ..instance.clone() })
         });
     }
 
     /// Unknown takes no verdict back.
-    fn set_health(&mut self, state: &mut SourceState, key: &Arc<str>, id: &str, to: Health) {
+    fn set_health(&mut self, state: &mut SourceState, key: &SharedStr, id: &str, to: Health) {
         self.edit(state, key, id, |instance| {
             (instance.health != to && to != Health::Unknown)
                 .then(|| Instance { health: to, ..instance.clone() })
@@ -275,7 +277,7 @@ impl Index {
     fn edit(
         &mut self,
         state: &mut SourceState,
-        key: &Arc<str>,
+        key: &SharedStr,
         id: &str,
         edit: impl FnOnce(&Instance) -> Option<Instance>,
     ) {
@@ -287,7 +289,7 @@ impl Index {
     }
 
     /// Takes away what a list did not name: `unnamed` services, instances of those it named, nodes if it is whole.
-    fn sweep(&mut self, state: &mut SourceState, list: List, whole: bool, unnamed: &[Arc<str>]) {
+    fn sweep(&mut self, state: &mut SourceState, list: List, whole: bool, unnamed: &[SharedStr]) {
         let List::Open { nodes, problems, withheld, .. } = list else { return };
         for key in unnamed {
             self.remove_service(state, key);
@@ -321,7 +323,7 @@ impl Index {
         state.list = List::None;
     }
 
-    fn drop_part(&mut self, feed: u16, key: &Arc<str>, part: &PartState) {
+    fn drop_part(&mut self, feed: u16, key: &SharedStr, part: &PartState) {
         unclaim(&mut self.claims, &part.spec.name, feed, key);
         for instance in &part.instances {
             self.nodes.remove(instance);
@@ -329,7 +331,7 @@ impl Index {
         }
     }
 
-    fn add(&mut self, feed: u16, key: &Arc<str>, instance: &Instance) {
+    fn add(&mut self, feed: u16, key: &SharedStr, instance: &Instance) {
         self.nodes.add(instance);
         self.checks.add(feed, key, instance);
     }
@@ -343,7 +345,7 @@ impl Index {
         }
     }
 
-    fn touch_key(&mut self, state: &mut SourceState, key: &Arc<str>) {
+    fn touch_key(&mut self, state: &mut SourceState, key: &SharedStr) {
         if let Some(spec) = state.services.get(key).map(|part| Arc::clone(&part.spec)) {
             self.touch(state, &spec);
         }
@@ -352,9 +354,9 @@ impl Index {
     /// Sorts by id and interns. Of an id given twice the last stands.
     fn prepare(&mut self, mut instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
         if !instances.is_sorted_by(|a, b| a.id < b.id) {
-            let mut ids: HashSet<Arc<str>> = HashSet::with_capacity(instances.len());
+            let mut ids: HashSet<SharedStr> = HashSet::with_capacity(instances.len());
             instances.reverse();
-            instances.retain(|instance| ids.insert(Arc::clone(&instance.id)));
+            instances.retain(|instance| ids.insert(instance.id.clone()));
             instances.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         }
         instances.shrink_to_fit();
@@ -404,7 +406,7 @@ fn carry_over(before: &Arc<Instance>, mut after: Arc<Instance>, keeps: Keeps) ->
 /// has neither: a failing resolver is no word of the scheduler.
 fn has_lost_its_place(before: &Instance, after: &Instance) -> bool {
     let resolved = |address: &Address| address.provenance == Provenance::NodeNameResolved;
-    let at_node = |address: &Address| address.network == Network::Host;
+    let at_node = |address: &Address| address.is_of_host();
     after.endpoints.is_empty()
         && after.node.is_some()
         && after.node == before.node

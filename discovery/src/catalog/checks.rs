@@ -4,16 +4,15 @@
 //! first verdict comes: most clusters have no active checks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use portolan_table::{Health, Instance, ServiceName};
+use portolan_table::{Health, Instance, ServiceName, SharedStr};
 use smallvec::SmallVec;
 
 use super::state::SourceState;
 
 /// Services of one instance: one, as a rule.
-type Keys = SmallVec<[Arc<str>; 1]>;
+type Keys = SmallVec<[SharedStr; 1]>;
 
 /// The verdicts, by feed and instance.
 #[derive(Debug, Default)]
@@ -24,8 +23,8 @@ pub(crate) struct Checks {
 
 #[derive(Debug, Default)]
 struct OfFeed {
-    verdicts: HashMap<Arc<str>, Health, RandomState>,
-    located: HashMap<Arc<str>, Keys, RandomState>,
+    verdicts: HashMap<SharedStr, Health, RandomState>,
+    located: HashMap<SharedStr, Keys, RandomState>,
 }
 
 impl Checks {
@@ -45,7 +44,7 @@ impl Checks {
         &mut self,
         sources: &[SourceState],
         feed: u16,
-        instance: &Arc<str>,
+        instance: &SharedStr,
         health: Option<Health>,
     ) -> Vec<ServiceName> {
         if !self.started {
@@ -58,7 +57,7 @@ impl Checks {
         };
         let Some(keys) = of_feed.located.get(instance) else { return Vec::new() };
         let before = match health {
-            Some(health) => of_feed.verdicts.insert(Arc::clone(instance), health),
+            Some(health) => of_feed.verdicts.insert(instance.clone(), health),
             None => of_feed.verdicts.remove(instance),
         };
         if before == health {
@@ -79,18 +78,17 @@ impl Checks {
     }
 
     /// Notes that a service has an instance.
-    pub(crate) fn add(&mut self, feed: u16, key: &Arc<str>, instance: &Instance) {
+    pub(crate) fn add(&mut self, feed: u16, key: &SharedStr, instance: &Instance) {
         if self.started {
-            let keys =
-                self.of_feed.entry(feed).or_default().located.entry(Arc::clone(&instance.id)).or_default();
+            let keys = self.of_feed.entry(feed).or_default().located.entry(instance.id.clone()).or_default();
             if !keys.contains(key) {
-                keys.push(Arc::clone(key));
+                keys.push(key.clone());
             }
         }
     }
 
     /// Notes that it no longer has it; with its last service the instance's verdict is gone.
-    pub(crate) fn remove(&mut self, feed: u16, key: &Arc<str>, instance: &Instance) {
+    pub(crate) fn remove(&mut self, feed: u16, key: &SharedStr, instance: &Instance) {
         let Some(of_feed) = self.of_feed.get_mut(&feed) else { return };
         let Some(keys) = of_feed.located.get_mut(&instance.id) else { return };
         keys.retain(|held| held != key);

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use portolan_table::{Instance, Network};
+use portolan_table::{Instance, SharedStr};
 
 /// The texts in use.
 #[derive(Debug, Default)]
-pub(crate) struct Interner(HashSet<Arc<str>, RandomState>);
+pub(crate) struct Interner(HashSet<SharedStr, RandomState>);
 
 impl Interner {
     /// Replaces the instance's shareable texts by the copies already held. An instance that somebody else
@@ -22,7 +22,7 @@ impl Interner {
             self.share(text);
         }
         for address in &mut instance.addresses {
-            if let Network::Overlay(name) = &mut address.network {
+            if let Some(name) = address.overlay_mut() {
                 self.share(name);
             }
         }
@@ -30,18 +30,18 @@ impl Interner {
         instance.endpoints.shrink_to_fit();
     }
 
-    fn share(&mut self, text: &mut Arc<str>) {
+    fn share(&mut self, text: &mut SharedStr) {
         match self.0.get(text) {
-            Some(held) => *text = Arc::clone(held),
+            Some(held) => *text = held.clone(),
             None => {
-                self.0.insert(Arc::clone(text));
+                self.0.insert(text.clone());
             }
         }
     }
 
     /// Forgets texts that nobody uses any more.
     pub(crate) fn sweep(&mut self) {
-        self.0.retain(|text| Arc::strong_count(text) > 1);
+        self.0.retain(|text| SharedStr::strong_count(text).is_some_and(|count| count > 1));
         if self.0.len() < self.0.capacity() / 4 {
             self.0.shrink_to_fit();
         }
@@ -61,7 +61,7 @@ mod tests {
             Arc::new(instance)
         });
         pair.iter_mut().for_each(|instance| interner.intern(instance));
-        assert!(Arc::ptr_eq(pair[0].node.as_ref().unwrap(), pair[1].node.as_ref().unwrap()));
+        assert!(SharedStr::ptr_eq(pair[0].node.as_ref().unwrap(), pair[1].node.as_ref().unwrap()));
         interner.sweep();
         assert_eq!(interner.0.len(), 1);
         drop(pair);

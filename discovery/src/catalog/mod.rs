@@ -31,7 +31,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use portolan_table::{Health, Instance, ServiceName, ServiceSpec, SlotRegistry, SourceId, Standing};
+use portolan_table::{
+    Health, Instance, ServiceName, ServiceSpec, SharedStr, SlotRegistry, SourceId, Standing,
+};
 use smallvec::SmallVec;
 
 use crate::config::SourceConfig;
@@ -51,7 +53,7 @@ pub(crate) const INSTANCES_MAX: usize = 4_000_000;
 pub(crate) type Saved = (Arc<ServiceSpec>, Vec<Arc<Instance>>);
 
 /// Which (feed, key) pairs lay claim to a name.
-type Claims = SmallVec<[(u16, Arc<str>); 1]>;
+type Claims = SmallVec<[(u16, SharedStr); 1]>;
 
 /// Whether a change must be followed by something outside the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +155,7 @@ impl Catalog {
     }
 
     /// Sets (or with `None` withdraws) the verdict of an active check.
-    pub(crate) fn set_verdict(&mut self, source: SourceId, instance: &Arc<str>, health: Option<Health>) {
+    pub(crate) fn set_verdict(&mut self, source: SourceId, instance: &SharedStr, health: Option<Health>) {
         let Some(state) = self.sources.iter().find(|state| state.config.id == source) else { return };
         let feed = state.feed;
         let names = self.index.checks.set(&self.sources, feed, instance, health);

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use portolan_table::{Instance, Network, NodeFact};
+use portolan_table::{Instance, NodeFact, SharedStr};
 use smallvec::SmallVec;
 
 /// All nodes, with the names whose fact may have changed.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
-    derived: HashMap<Arc<str>, Derived, RandomState>,
-    told: HashMap<Arc<str>, BTreeMap<u16, Arc<NodeFact>>, RandomState>,
-    touched: HashSet<Arc<str>, RandomState>,
+    derived: HashMap<SharedStr, Derived, RandomState>,
+    told: HashMap<SharedStr, BTreeMap<u16, Arc<NodeFact>>, RandomState>,
+    touched: HashSet<SharedStr, RandomState>,
 }
 
 /// What instances say about one node, each statement with the number of instances that make it.
@@ -27,7 +27,7 @@ struct Derived {
 }
 
 /// Zone and region.
-type Place = (Option<Arc<str>>, Option<Arc<str>>);
+type Place = (Option<SharedStr>, Option<SharedStr>);
 
 impl Nodes {
     /// Counts an instance in.
@@ -38,7 +38,7 @@ impl Nodes {
             return;
         }
         if !self.derived.contains_key(node) {
-            self.derived.insert(Arc::clone(node), Derived::default());
+            self.derived.insert(node.clone(), Derived::default());
         }
         let Some(derived) = self.derived.get_mut(node) else { return };
         let mut changed = false;
@@ -47,7 +47,7 @@ impl Nodes {
         }
         changed |= count(&mut derived.places, (instance.zone.clone(), instance.region.clone()));
         if changed {
-            self.touched.insert(Arc::clone(node));
+            self.touched.insert(node.clone());
         }
     }
 
@@ -68,14 +68,14 @@ impl Nodes {
             if derived.addresses.is_empty() {
                 self.derived.remove(node);
             }
-            self.touched.insert(Arc::clone(node));
+            self.touched.insert(node.clone());
         }
     }
 
     /// Takes in what the source of `feed` tells about a node.
     pub(crate) fn tell(&mut self, feed: u16, fact: Arc<NodeFact>) {
-        let name = Arc::clone(&fact.name);
-        let told = self.told.entry(Arc::clone(&name)).or_default();
+        let name = fact.name.clone();
+        let told = self.told.entry(name.clone()).or_default();
         if told.get(&feed) != Some(&fact) {
             told.insert(feed, fact);
             self.touched.insert(name);
@@ -83,10 +83,10 @@ impl Nodes {
     }
 
     /// Forgets what the source of `feed` told about a node.
-    pub(crate) fn untell(&mut self, feed: u16, name: &Arc<str>) {
+    pub(crate) fn untell(&mut self, feed: u16, name: &SharedStr) {
         let Some(told) = self.told.get_mut(name) else { return };
         if told.remove(&feed).is_some() {
-            self.touched.insert(Arc::clone(name));
+            self.touched.insert(name.clone());
         }
         if told.is_empty() {
             self.told.remove(name);
@@ -99,9 +99,9 @@ impl Nodes {
     }
 
     /// Nodes touched since the last call, as they are now.
-    pub(crate) fn take_touched(&mut self) -> Vec<(Arc<str>, Option<Arc<NodeFact>>)> {
+    pub(crate) fn take_touched(&mut self) -> Vec<(SharedStr, Option<Arc<NodeFact>>)> {
         let touched: Vec<_> = self.touched.drain().collect();
-        touched.into_iter().map(|name| (Arc::clone(&name), self.fact(&name))).collect()
+        touched.into_iter().map(|name| (name.clone(), self.fact(&name))).collect()
     }
 
     /// True if a node was touched since the last [`take_touched`](Self::take_touched).
@@ -109,7 +109,7 @@ impl Nodes {
         !self.touched.is_empty()
     }
 
-    fn fact(&self, name: &Arc<str>) -> Option<Arc<NodeFact>> {
+    fn fact(&self, name: &SharedStr) -> Option<Arc<NodeFact>> {
         let derived = self.derived.get(name);
         let told = self.told.get(name);
         if derived.is_none() && told.is_none() {
@@ -124,7 +124,7 @@ impl Nodes {
         addresses.sort_unstable();
         addresses.dedup();
         Some(Arc::new(NodeFact {
-            name: Arc::clone(name),
+            name: name.clone(),
             addresses,
             zone: told().find_map(|fact| fact.zone.clone()).or_else(|| place?.0.clone()),
             region: told().find_map(|fact| fact.region.clone()).or_else(|| place?.1.clone()),
@@ -135,8 +135,8 @@ impl Nodes {
 /// The addresses of the instance's node, each once: an instance may list one twice.
 fn hosts(instance: &Instance) -> impl Iterator<Item = IpAddr> + '_ {
     let all = &instance.addresses;
-    all.iter().enumerate().filter(|(_, a)| a.network == Network::Host).filter_map(move |(index, a)| {
-        let earlier = all[..index].iter().any(|b| b.network == Network::Host && b.ip == a.ip);
+    all.iter().enumerate().filter(|(_, a)| a.is_of_host()).filter_map(move |(index, a)| {
+        let earlier = all[..index].iter().any(|b| b.is_of_host() && b.ip == a.ip);
         (!earlier).then_some(a.ip)
     })
 }
@@ -178,11 +178,11 @@ mod tests {
         let mut instance = Instance::running(format!("i-{node}-{ip}"));
         instance.node = Some(node.into());
         instance.zone = zone.map(Into::into);
-        instance.addresses.push(Address {
-            ip: ip.parse().unwrap(),
-            network: Network::Host,
-            provenance: Provenance::NodeAddress,
-        });
+        instance.addresses.push(Address::new(
+            ip.parse().unwrap(),
+            portolan_table::Network::Host,
+            Provenance::NodeAddress,
+        ));
         instance
     }
 

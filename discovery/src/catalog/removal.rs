@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use portolan_table::Instance;
+use portolan_table::{Instance, SharedStr};
 
 use super::SourceState;
 use super::state::{List, PartState};
@@ -19,7 +19,7 @@ pub(crate) struct Withheld {
     /// Endpoints of the source when the list began.
     before: usize,
     /// Ids by service.
-    instances: HashMap<Arc<str>, Vec<Arc<str>>, RandomState>,
+    instances: HashMap<SharedStr, Vec<SharedStr>, RandomState>,
 }
 
 /// The list state for a list that begins: guarded only if the guard is on and has something to guard.
@@ -35,12 +35,11 @@ pub(super) fn open(state: &SourceState) -> List {
 
 impl Withheld {
     /// Adds to `told`, the instances of `key`, those that are held and were not told.
-    pub(super) fn hold_back(&mut self, key: &Arc<str>, held: &PartState, told: &mut Vec<Arc<Instance>>) {
+    pub(super) fn hold_back(&mut self, key: &SharedStr, held: &PartState, told: &mut Vec<Arc<Instance>>) {
         let ids: HashSet<&str, RandomState> = told.iter().map(|instance| &*instance.id).collect();
         let missing: Vec<Arc<Instance>> =
             held.instances.iter().filter(|instance| !ids.contains(&*instance.id)).cloned().collect();
-        self.instances
-            .insert(Arc::clone(key), missing.iter().map(|instance| Arc::clone(&instance.id)).collect());
+        self.instances.insert(key.clone(), missing.iter().map(|instance| instance.id.clone()).collect());
         told.extend(missing);
     }
 
@@ -57,13 +56,13 @@ impl Withheld {
     }
 
     /// What was withheld: ids by service.
-    pub(super) fn into_instances(self) -> impl Iterator<Item = (Arc<str>, Vec<Arc<str>>)> {
+    pub(super) fn into_instances(self) -> impl Iterator<Item = (SharedStr, Vec<SharedStr>)> {
         self.instances.into_iter()
     }
 
     /// Endpoints of what is withheld.
     fn endpoint_count(&self, state: &SourceState) -> usize {
-        let part = |key: &Arc<str>| state.services.get(key);
+        let part = |key: &SharedStr| state.services.get(key);
         let withheld = self.instances.iter().filter_map(|(key, ids)| part(key).map(|part| (part, ids)));
         let found = withheld.flat_map(|(part, ids)| {
             ids.iter().filter_map(|id| part.find(id).ok().map(|at| &part.instances[at]))
@@ -74,7 +73,7 @@ impl Withheld {
 
 /// True if the list may take away what it does not name (`unnamed`: whole services) and what it has withheld;
 /// otherwise it is remembered that the next one confirms it.
-pub(super) fn allows(state: &mut SourceState, list: &List, unnamed: &[Arc<str>]) -> bool {
+pub(super) fn allows(state: &mut SourceState, list: &List, unnamed: &[SharedStr]) -> bool {
     let List::Open { withheld: Some(withheld), .. } = list else { return true };
     let services = unnamed.iter().filter_map(|key| state.services.get(key));
     let removed = withheld.endpoint_count(state) + endpoint_count(services.flat_map(|part| &part.instances));

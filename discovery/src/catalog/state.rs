@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use portolan_table::{
-    Instance, InstanceEndpoint, MergePolicy, ServiceName, ServiceSpec, SourceStatus, Standing,
+    Instance, InstanceEndpoint, MergePolicy, ServiceName, ServiceSpec, SharedStr, SourceStatus, Standing,
 };
 
 use super::removal::Withheld;
@@ -36,8 +36,7 @@ impl PartState {
 
     /// Adds to `told`, the instances of the service as `spec` has it now, those held that could not be read.
     pub(super) fn keep_unread(&self, spec: &ServiceSpec, unread: &Unread, told: &mut Vec<Arc<Instance>>) {
-        let ids: HashSet<Arc<str>, RandomState> =
-            told.iter().map(|instance| Arc::clone(&instance.id)).collect();
+        let ids: HashSet<SharedStr, RandomState> = told.iter().map(|instance| instance.id.clone()).collect();
         for instance in &self.instances {
             if ids.contains(&instance.id) || !unread.covers(&instance.id) {
                 continue;
@@ -61,11 +60,11 @@ pub(crate) enum List {
     /// What it tells is applied as it comes; the rest is swept at its end.
     Open {
         /// Services told.
-        seen: HashSet<Arc<str>, RandomState>,
+        seen: HashSet<SharedStr, RandomState>,
         /// Nodes told.
-        nodes: HashSet<Arc<str>, RandomState>,
+        nodes: HashSet<SharedStr, RandomState>,
         /// Problems told.
-        problems: BTreeMap<Arc<str>, String>,
+        problems: BTreeMap<SharedStr, String>,
         /// Instances that it takes away, if it may take away more than is allowed unconfirmed.
         withheld: Option<Withheld>,
     },
@@ -73,7 +72,7 @@ pub(crate) enum List {
 
 impl List {
     /// Services of `state` that it has not told.
-    pub(super) fn unnamed(&self, state: &SourceState) -> Vec<Arc<str>> {
+    pub(super) fn unnamed(&self, state: &SourceState) -> Vec<SharedStr> {
         let Self::Open { seen, .. } = self else { return Vec::new() };
         state.services.keys().filter(|key| !seen.contains(*key)).cloned().collect()
     }
@@ -87,7 +86,7 @@ pub(crate) struct SourceState {
     /// What it is told to be.
     pub(crate) config: SourceConfig,
     /// Its services by native key.
-    pub(crate) services: HashMap<Arc<str>, PartState, RandomState>,
+    pub(crate) services: HashMap<SharedStr, PartState, RandomState>,
     /// Number of instances in `services`.
     pub(crate) instances: usize,
     /// The list being told.
@@ -105,7 +104,7 @@ pub(crate) struct SourceState {
     /// The last session error: when, kind, text.
     pub(crate) error: Option<(Instant, &'static str, String)>,
     /// Odd objects by place, as of the last list.
-    pub(crate) problems: BTreeMap<Arc<str>, String>,
+    pub(crate) problems: BTreeMap<SharedStr, String>,
     /// Names that two of its keys want.
     pub(crate) collisions: BTreeMap<ServiceName, String>,
     /// Lists held back by the removal guard.
@@ -176,7 +175,7 @@ impl SourceState {
     }
 
     /// Notes a problem of the source.
-    pub(crate) fn problem(&mut self, place: &Arc<str>, message: &str) {
+    pub(crate) fn problem(&mut self, place: &SharedStr, message: &str) {
         self.problems_total += 1;
         self.report_due = true;
         let known = self.problems.get(place).is_some_and(|known| known == message);
@@ -185,7 +184,7 @@ impl SourceState {
         }
         let keep = |problems: &mut BTreeMap<_, _>| {
             if problems.len() < PROBLEMS_MAX || problems.contains_key(place) {
-                problems.insert(Arc::clone(place), message.to_owned());
+                problems.insert(place.clone(), message.to_owned());
             }
         };
         if let List::Open { problems, .. } = &mut self.list {
@@ -216,7 +215,7 @@ impl SourceState {
     pub(crate) fn status(&self) -> SourceStatus {
         SourceStatus {
             id: self.config.id,
-            name: Arc::clone(&self.config.name),
+            name: self.config.name.clone(),
             kind: self.config.kind.as_str(),
             standing: self.standing,
             required: self.config.required,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use portolan_table::{Generation, Health, Publisher, SourceId};
+use portolan_table::{Generation, Health, Publisher, SharedStr, SourceId};
 use prometheus::Histogram;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinError;
@@ -64,10 +64,10 @@ pub(crate) struct Verdicts {
     arrived: Notify,
 }
 
-type Waiting = HashMap<(SourceId, Arc<str>), Option<Health>, RandomState>;
+type Waiting = HashMap<(SourceId, SharedStr), Option<Health>, RandomState>;
 
 impl Verdicts {
-    pub(crate) fn put(&self, source: SourceId, instance: Arc<str>, health: Option<Health>) {
+    pub(crate) fn put(&self, source: SourceId, instance: SharedStr, health: Option<Health>) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert((source, instance), health);
         self.arrived.notify_one();
     }

@@ -39,7 +39,7 @@ pub(crate) fn spec(key: &str, name: &str) -> ServiceSpec {
     ServiceSpec {
         key: key.into(),
         name: ServiceName::parse(name).unwrap(),
-        ports: vec![PortSpec { number: 80, name: Some("http".into()), ..PortSpec::default() }],
+        ports: Box::new([PortSpec { number: 80, name: Some("http".into()), ..PortSpec::default() }]),
         labels: Labels::default(),
         checks_defined: true,
         version: None,
@@ -54,11 +54,7 @@ pub(crate) fn instance(id: &str, last: u8, port: u16, health: Health) -> Instanc
     let mut instance = Instance::running(id);
     instance.health = health;
     instance.node = Some(format!("node-{last}").into());
-    instance.addresses.push(Address {
-        ip: [10, 0, 0, last].into(),
-        network: Network::Host,
-        provenance: Provenance::NodeAddress,
-    });
+    instance.addresses.push(Address::new([10, 0, 0, last].into(), Network::Host, Provenance::NodeAddress));
     instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number: port });
     instance
 }

@@ -1,7 +1,7 @@
 //! Where an API is: origins, base URLs and full URLs, with nothing secret in them.
 
 use core::fmt;
-use std::sync::Arc;
+use portolan_table::SharedStr;
 
 use http::Uri;
 use http::uri::Scheme;
@@ -13,7 +13,7 @@ use crate::source::SourceError;
 pub(crate) struct Origin {
     pub(crate) tls: bool,
     /// Without the brackets of an IPv6 address; lower case.
-    pub(crate) host: Arc<str>,
+    pub(crate) host: SharedStr,
     pub(crate) port: u16,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Origin {
 pub(crate) struct Base {
     pub(crate) origin: Origin,
     /// Empty, or with a leading and no trailing slash.
-    prefix: Arc<str>,
+    prefix: SharedStr,
 }
 
 /// One thing to ask for.

@@ -35,6 +35,9 @@ mod service;
 mod slot;
 mod snapshot;
 
+/// A text that many may hold: one word where it stands, one allocation however many hold it. There is at least
+/// one for every instance, so that the second word of an `Arc<str>` would be paid for a million times.
+pub use arcstr::ArcStr as SharedStr;
 pub use hash::{index_hash, stable_hash};
 pub use map::ShardMap;
 pub use model::{

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::SharedStr;
 use crate::name::ServiceName;
 use crate::route::RouteSpec;
 
@@ -49,7 +50,7 @@ pub struct SourceStatus {
     /// Its number.
     pub id: SourceId,
     /// Its configured name.
-    pub name: Arc<str>,
+    pub name: SharedStr,
     /// Its type as configured (`marathon`, `file`, …).
     pub kind: &'static str,
     /// Where it stands.
@@ -117,7 +118,7 @@ pub enum AppProtocol {
 /// Names and values as the scheduler's users wrote them, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+pub struct Labels(Box<[(SharedStr, SharedStr)]>);
 
 impl Labels {
     /// The value of `name`.
@@ -139,10 +140,10 @@ impl Labels {
     }
 }
 
-impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
+impl<N: Into<SharedStr>, V: Into<SharedStr>> FromIterator<(N, V)> for Labels {
     /// Of a name given twice, the last value stands.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let map: std::collections::BTreeMap<Arc<str>, Arc<str>> =
+        let map: std::collections::BTreeMap<SharedStr, SharedStr> =
             pairs.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
         Self(map.into_iter().collect())
     }
@@ -154,7 +155,7 @@ pub struct PortSpec {
     /// The port clients are meant to use (Marathon's service port, Kubernetes' `port`); 0 if there is none.
     pub number: u16,
     /// Its name; also the first label of its SRV records.
-    pub name: Option<Arc<str>>,
+    pub name: Option<SharedStr>,
     /// Its transport.
     pub protocol: Protocol,
     /// What is spoken on it.
@@ -168,7 +169,7 @@ pub struct PortSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualAddress {
     /// `name:port` or `address:port` as the scheduler's label gave it.
-    pub given: Arc<str>,
+    pub given: SharedStr,
     /// Which of the service's ports it leads to.
     pub port_index: u16,
 }
@@ -177,17 +178,17 @@ pub struct VirtualAddress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
     /// Native identity inside the source (`/shop/web`).
-    pub key: Arc<str>,
+    pub key: SharedStr,
     /// The name it has in the native zone.
     pub name: ServiceName,
     /// Its ports, in the order that indexes refer to.
-    pub ports: Vec<PortSpec>,
+    pub ports: Box<[PortSpec]>,
     /// Its labels.
     pub labels: Labels,
     /// Health checks are defined: without a verdict an instance gets no traffic.
     pub checks_defined: bool,
     /// Version of the definition.
-    pub version: Option<Arc<str>>,
+    pub version: Option<SharedStr>,
     /// Overrides the source's own policy for this service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergePolicy>,
@@ -208,7 +209,7 @@ pub enum Network {
     /// A network of the container runtime, private to the node.
     Container,
     /// A named network on which instances reach each other across nodes.
-    Overlay(Arc<str>),
+    Overlay(SharedStr),
 }
 
 /// Where an address was read. `explain` shows it.
@@ -241,15 +242,67 @@ impl Provenance {
     }
 }
 
-/// One address of an instance.
+/// One address of an instance. Kept small: the network is taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "PlainAddress", into = "PlainAddress")]
 pub struct Address {
     /// The address.
     pub ip: IpAddr,
-    /// The network it belongs to.
-    pub network: Network,
     /// Where it was read.
     pub provenance: Provenance,
+    is_host: bool,
+    overlay: Option<SharedStr>,
+}
+
+/// An [`Address`] as it is written down.
+#[derive(Serialize, Deserialize)]
+struct PlainAddress {
+    ip: IpAddr,
+    network: Network,
+    provenance: Provenance,
+}
+
+impl Address {
+    /// An address of `network`.
+    #[must_use]
+    pub fn new(ip: IpAddr, network: Network, provenance: Provenance) -> Self {
+        let is_host = network == Network::Host;
+        let overlay = if let Network::Overlay(name) = network { Some(name) } else { None };
+        Self { ip, provenance, is_host, overlay }
+    }
+
+    /// The network it belongs to.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        match &self.overlay {
+            Some(name) => Network::Overlay(name.clone()),
+            None if self.is_host => Network::Host,
+            None => Network::Container,
+        }
+    }
+
+    /// True on the node's own network.
+    #[must_use]
+    pub const fn is_of_host(&self) -> bool {
+        self.is_host
+    }
+
+    /// The name of the overlay network, for putting a shared copy in its place.
+    pub fn overlay_mut(&mut self) -> Option<&mut SharedStr> {
+        self.overlay.as_mut()
+    }
+}
+
+impl From<PlainAddress> for Address {
+    fn from(plain: PlainAddress) -> Self {
+        Self::new(plain.ip, plain.network, plain.provenance)
+    }
+}
+
+impl From<Address> for PlainAddress {
+    fn from(address: Address) -> Self {
+        Self { ip: address.ip, network: address.network(), provenance: address.provenance }
+    }
 }
 
 /// Where an instance can be reached for one port of its service. An instance has one for each port and
@@ -326,21 +379,21 @@ impl Health {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Native id.
-    pub id: Arc<str>,
+    pub id: SharedStr,
     /// Id by which the same task is known to another source of the same cluster (the Mesos task id),
     /// where it differs from `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correlation: Option<Arc<str>>,
+    pub correlation: Option<SharedStr>,
     /// Name (or address) of the node it runs on, as the scheduler gives it.
-    pub node: Option<Arc<str>>,
+    pub node: Option<SharedStr>,
     /// Fault domain: zone or rack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<Arc<str>>,
+    pub zone: Option<SharedStr>,
     /// Fault domain: region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<Arc<str>>,
+    pub region: Option<SharedStr>,
     /// All its addresses, those of its node included.
-    pub addresses: SmallVec<[Address; 1]>,
+    pub addresses: Vec<Address>,
     /// Where its ports are reached, by the source's address policy, ordered by port index.
     pub endpoints: SmallVec<[InstanceEndpoint; 2]>,
     /// Where it is in its life.
@@ -354,7 +407,7 @@ pub struct Instance {
     pub started_ms: u64,
     /// Version of the definition it was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<Arc<str>>,
+    pub version: Option<SharedStr>,
     /// Metadata beyond that of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Arc<Labels>>,
@@ -363,14 +416,14 @@ pub struct Instance {
 impl Instance {
     /// A running instance with weight 1 and nothing else known.
     #[must_use]
-    pub fn running(id: impl Into<Arc<str>>) -> Self {
+    pub fn running(id: impl Into<SharedStr>) -> Self {
         Self {
             id: id.into(),
             correlation: None,
             node: None,
             zone: None,
             region: None,
-            addresses: SmallVec::new(),
+            addresses: Vec::new(),
             endpoints: SmallVec::new(),
             state: InstanceState::Running,
             health: Health::Unknown,
@@ -383,7 +436,7 @@ impl Instance {
 
     /// The key under which the same task seen by another source counts as this one.
     #[must_use]
-    pub fn correlation_key(&self) -> &Arc<str> {
+    pub fn correlation_key(&self) -> &SharedStr {
         self.correlation.as_ref().unwrap_or(&self.id)
     }
 }
@@ -392,15 +445,15 @@ impl Instance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFact {
     /// Name as the scheduler gives it (a host name or an address).
-    pub name: Arc<str>,
+    pub name: SharedStr,
     /// Its addresses, sorted.
     pub addresses: SmallVec<[IpAddr; 1]>,
     /// Fault domain: zone or rack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<Arc<str>>,
+    pub zone: Option<SharedStr>,
     /// Fault domain: region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<Arc<str>>,
+    pub region: Option<SharedStr>,
 }
 
 impl fmt::Display for Standing {

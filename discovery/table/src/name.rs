@@ -2,11 +2,11 @@
 
 use core::borrow::Borrow;
 use core::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::SharedStr;
 use crate::hash::{index_hash, stable_hash};
 
 /// Longest label in octets (RFC 1035 §2.3.4).
@@ -43,7 +43,7 @@ pub enum NameError {
 /// The name of a service: labels joined by dots, most specific first (`web.shop.prod`), lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ServiceName(Arc<str>);
+pub struct ServiceName(SharedStr);
 
 impl ServiceName {
     /// Checks and lower-cases `text`.
@@ -172,7 +172,7 @@ impl TryFrom<String> for ServiceName {
 
 impl From<ServiceName> for String {
     fn from(name: ServiceName) -> Self {
-        name.0.as_ref().to_owned()
+        name.as_str().to_owned()
     }
 }
 

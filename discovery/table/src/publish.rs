@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::SharedStr;
 use crate::hash::index_hash;
 use crate::model::{NodeFact, SourceStatus};
 use crate::name::ServiceName;
@@ -17,7 +18,7 @@ use crate::snapshot::{Core, Generation, Snapshot, Table};
 #[derive(Debug, Default)]
 pub struct ChangeSet {
     services: Vec<(ServiceName, Option<Arc<Service>>)>,
-    nodes: Vec<(Arc<str>, Option<Arc<NodeFact>>)>,
+    nodes: Vec<(SharedStr, Option<Arc<NodeFact>>)>,
     sources: Option<Vec<SourceStatus>>,
 }
 
@@ -34,11 +35,11 @@ impl ChangeSet {
 
     /// Puts a node in, or in place of its former self.
     pub fn upsert_node(&mut self, node: Arc<NodeFact>) {
-        self.nodes.push((Arc::clone(&node.name), Some(node)));
+        self.nodes.push((node.name.clone(), Some(node)));
     }
 
     /// Takes a node out.
-    pub fn remove_node(&mut self, name: Arc<str>) {
+    pub fn remove_node(&mut self, name: SharedStr) {
         self.nodes.push((name, None));
     }
 
@@ -248,7 +249,7 @@ impl Publisher {
         changes.services.reverse();
         let mut seen = std::collections::HashSet::new();
         for (name, after) in set.nodes.into_iter().rev() {
-            if seen.insert(Arc::clone(&name)) {
+            if seen.insert(name.clone()) {
                 changes.nodes.extend(self.change_node(&name, after));
             }
         }

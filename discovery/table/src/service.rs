@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::SharedStr;
 use crate::model::{
     AppProtocol, Health, Instance, InstanceState, Labels, Protocol, Provenance, ServiceSpec, SourceId,
 };
@@ -116,7 +117,7 @@ pub struct ServicePort {
     /// The port clients are meant to use; 0 if there is none.
     pub number: u16,
     /// Its name.
-    pub name: Option<Arc<str>>,
+    pub name: Option<SharedStr>,
     /// Its transport.
     pub protocol: Protocol,
     /// What is spoken on it.

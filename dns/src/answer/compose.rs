@@ -126,11 +126,11 @@ impl<'a, 'o> Composer<'a, 'o> {
     pub(super) fn service(mut self, entry: &'a ServiceEntry, part: PartRef) -> Written {
         match self.query.qtype() {
             rtype::A => {
-                let v4 = part.group(entry).map_or(&*self.fixed().proxy4, |group| &group.v4);
+                let v4 = part.group(entry).map_or(&*self.fixed().proxy4, |group| group.v4);
                 self.address_set(rtype::A, v4)
             }
             rtype::AAAA => {
-                let v6 = part.group(entry).map_or(&*self.fixed().proxy6, |group| &group.v6);
+                let v6 = part.group(entry).map_or(&*self.fixed().proxy6, |group| group.v6);
                 self.address_set(rtype::AAAA, v6)
             }
             rtype::TXT => {

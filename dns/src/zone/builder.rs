@@ -185,7 +185,9 @@ impl State {
     }
 
     fn is_complete(&self, core: &Core) -> bool {
-        let shown = |name: &Arc<str>| self.config.sources.is_empty() || self.config.sources.contains(name);
+        let shown = |name: &str| {
+            self.config.sources.is_empty() || self.config.sources.iter().any(|shown| **shown == *name)
+        };
         core.sources().iter().all(|source| source.has_data || !source.required || !shown(&source.name))
     }
 

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use portolan_table::{INSTANCE_LABEL_LEN, Protocol};
 use smallvec::SmallVec;
 
+use super::groups::{Group, Groups};
+
 /// Octets of an instance's label without its length octet.
 pub(crate) type InstanceLabel = [u8; INSTANCE_LABEL_LEN];
 
@@ -21,7 +23,10 @@ pub(crate) type InstanceLabel = [u8; INSTANCE_LABEL_LEN];
 pub(crate) struct ServiceEntry {
     /// The service's labels in wire form, without zone and root.
     pub(crate) owner: Owner,
-    pub(crate) groups: SmallVec<[Group; 1]>,
+    /// The IPv4 addresses of group 0: what the service's own name is asked for most.
+    pub(crate) first_v4: SmallVec<[[u8; 4]; 4]>,
+    /// The record sets of all groups.
+    pub(crate) groups: Groups,
     /// Instances that are in an answer of some part, by label.
     pub(crate) hosts: Box<[Host]>,
     /// Addresses of the hosts, each host's in one run.
@@ -58,7 +63,7 @@ pub(crate) struct Host {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Port {
     /// Its name as a label, without the underscore; empty if it has none.
-    pub(crate) label: Box<[u8]>,
+    pub(crate) label: Arc<[u8]>,
     pub(crate) protocol: Protocol,
     /// Its place in the service's definition: `_port<index>`.
     pub(crate) index: u16,
@@ -72,7 +77,7 @@ pub(crate) struct Part {
     /// The labels between the service's own and the apex: none, `prod.src`, `rack-1.zone`, `vip`.
     pub(crate) suffix: Arc<[u8]>,
     pub(crate) kind: PartKind,
-    /// Place in [`ServiceEntry::groups`]; [`Part::NO_GROUP`] for [`PartKind::Vip`].
+    /// Number of its group; [`Part::NO_GROUP`] for [`PartKind::Vip`].
     pub(crate) group: u16,
     /// Names of instances below this part fit into 255 octets.
     pub(crate) deep: bool,
@@ -89,18 +94,6 @@ pub(crate) enum PartKind {
     Zone(u16),
     /// The way through the edge proxies.
     Vip,
-}
-
-/// The record sets of one or more parts.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Group {
-    /// Distinct addresses, sorted.
-    pub(crate) v4: SmallVec<[[u8; 4]; 4]>,
-    pub(crate) v6: Box<[[u8; 16]]>,
-    /// Targets of all ports, those of one port in one run.
-    pub(crate) targets: Box<[Target]>,
-    /// Where the run of each port ends, in the order of [`ServiceEntry::ports`].
-    pub(crate) ends: Box<[u32]>,
 }
 
 /// One SRV record, less what its name says.
@@ -164,8 +157,14 @@ impl ServiceEntry {
 
     /// The group of a part; nothing for the way through the proxies.
     #[inline]
-    pub(crate) fn group(&self, part: &Part) -> Option<&Group> {
-        self.groups.get(usize::from(part.group))
+    pub(crate) fn group(&self, part: &Part) -> Option<Group<'_>> {
+        self.numbered(part.group)
+    }
+
+    /// A group by its number.
+    #[inline]
+    pub(crate) fn numbered(&self, group: u16) -> Option<Group<'_>> {
+        self.groups.get(usize::from(group), &self.first_v4, self.ports.len())
     }
 
     /// The ports that `_<label>._<protocol>` means, as a run of [`ServiceEntry::ports`]; `None` if there is none.
@@ -190,15 +189,6 @@ impl ServiceEntry {
     /// True if a port of this protocol exists: `_tcp` and `_udp` are names then.
     pub(crate) fn speaks(&self, protocol: Protocol) -> bool {
         self.ports.iter().any(|port| port.protocol == protocol)
-    }
-}
-
-impl Group {
-    /// The SRV records of a run of ports.
-    #[inline]
-    pub(crate) fn targets_of(&self, ports: core::ops::Range<usize>) -> &[Target] {
-        let start = if ports.start == 0 { 0 } else { self.ends[ports.start - 1] as usize };
-        &self.targets[start..self.ends[ports.end - 1] as usize]
     }
 }
 

@@ -1,9 +1,8 @@
 //! What a name is here, for people: the same lookup that answers use, put into words a caller can go by.
 
 use core::net::IpAddr;
-use std::sync::Arc;
 
-use portolan_table::SourceId;
+use portolan_table::{SharedStr, SourceId};
 
 use super::{Found, NodeEntry, Part, PartKind, ServiceEntry, Zone, Zones};
 use crate::wire::{QueryName, address_of, name_to_text};
@@ -27,7 +26,7 @@ pub enum Meaning {
     /// A node, by its name as its source gives it; this edge, if it is that.
     Node {
         /// The name.
-        name: Arc<str>,
+        name: SharedStr,
         /// The addresses that are answered.
         addresses: Vec<IpAddr>,
         /// It is this edge's own name.
@@ -123,7 +122,7 @@ impl Zone {
 
     fn node_meaning(&self, node: &NodeEntry) -> Meaning {
         Meaning::Node {
-            name: node.holder().map_or_else(|| "".into(), |holder| Arc::clone(&holder.given)),
+            name: node.holder().map_or_else(|| "".into(), |holder| holder.given.clone()),
             addresses: node.addresses().iter().map(|(address, _)| *address).collect(),
             edge: *node.name == *self.fixed.edge,
         }

@@ -11,6 +11,7 @@
 mod builder;
 mod entry;
 mod explain;
+mod groups;
 mod lookup;
 mod names;
 mod native;

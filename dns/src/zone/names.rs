@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use portolan_table::{ShardMap, index_hash};
 
-use super::entry::{Group, Part, PartKind, ServiceEntry};
+use super::entry::{Part, PartKind, ServiceEntry};
+use super::groups::Group;
 use super::nodes::NodeEntry;
 
 /// Owner name → what stands there. Names are relative to the apex, lower case, wire form without root.
@@ -62,8 +63,8 @@ impl PartRef {
 
     /// Its record sets; `None` for the way through the proxies.
     #[inline]
-    pub(crate) fn group(self, entry: &ServiceEntry) -> Option<&Group> {
-        entry.groups.get(usize::from(self.group))
+    pub(crate) fn group(self, entry: &ServiceEntry) -> Option<Group<'_>> {
+        entry.numbered(self.group)
     }
 }
 

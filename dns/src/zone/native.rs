@@ -12,11 +12,12 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_table::{
-    Admission, Instance, Member, Network, NodeFact, Outside, Service, SourceId, instance_label,
+    Admission, Instance, Member, NodeFact, Outside, Service, SharedStr, SourceId, instance_label,
     sanitise_label,
 };
 
-use super::entry::{Group, Host, InstanceLabel, Owner, Part, PartKind, Port, ServiceEntry, Target, Text};
+use super::entry::{Host, InstanceLabel, Owner, Part, PartKind, Port, ServiceEntry, Target, Text};
+use super::groups::GroupBuilder;
 use super::ports::ports;
 use super::report::{Problem, ProblemKind};
 use super::reverse::{INST, PtrName};
@@ -48,7 +49,7 @@ impl Schema for Native {
             return None;
         }
         let mut out = ServiceNames::default();
-        let ports = ports(service, &mut out.problems);
+        let ports = ports(service, context, &mut out.problems);
         let mut compiler = Compiler::new(service, context, ports);
         compiler.hosts(&mut out);
         out.reverse.sort();
@@ -75,11 +76,11 @@ pub(crate) fn node_name(name: &str) -> Option<Vec<u8>> {
 }
 
 /// A name for comparison: the name itself if it has no capitals.
-fn lower_case(name: &Arc<str>) -> Arc<str> {
+fn lower_case(name: &SharedStr) -> SharedStr {
     if name.bytes().any(|octet| octet.is_ascii_uppercase()) {
         name.to_ascii_lowercase().into()
     } else {
-        Arc::clone(name)
+        name.clone()
     }
 }
 
@@ -118,7 +119,7 @@ struct Compiler<'a> {
     ports: Vec<(usize, Port)>,
     reserved: bool,
     parts: Vec<Part>,
-    groups: Vec<Group>,
+    groups: GroupBuilder,
     /// Which hosts each group is made of, for finding groups that are the same.
     selections: Vec<Vec<bool>>,
     texts: Vec<Text>,
@@ -167,7 +168,7 @@ impl<'a> Compiler<'a> {
             ports,
             reserved: reserved_label(service).is_some(),
             parts: Vec::new(),
-            groups: Vec::new(),
+            groups: GroupBuilder::default(),
             selections: Vec::new(),
             texts: texts(service, context),
         }
@@ -275,8 +276,7 @@ impl<'a> Compiler<'a> {
     fn claim(&self, shown: &Shown<'_>, addresses: &[IpAddr], out: &mut ServiceNames) {
         let node = shown.instance.node.as_deref().and_then(node_name);
         for &address in addresses {
-            let of_node =
-                shown.instance.addresses.iter().any(|a| a.ip == address && a.network == Network::Host);
+            let of_node = shown.instance.addresses.iter().any(|a| a.ip == address && a.is_of_host());
             match &node {
                 Some(node) if of_node => {
                     out.reverse.push((address, PtrName::Node(node.as_slice().into())));
@@ -325,11 +325,9 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let place = self.parts.len() as u16;
-            let mut suffix = Vec::with_capacity(zone.label.len() + 6);
-            push_label(&mut suffix, zone.label.as_bytes());
-            push_label(&mut suffix, b"zone");
+            let suffix = self.context.zone_suffix(&zone.label);
             // Hosts carry the index until all places are known, so the group is chosen by the index.
-            if self.part(suffix.into(), PartKind::Zone(index as u16), out) {
+            if self.part(suffix, PartKind::Zone(index as u16), out) {
                 place_of[index] = place;
             }
         }
@@ -375,12 +373,12 @@ impl<'a> Compiler<'a> {
         if let Some(at) = self.selections.iter().position(|other| *other == selection) {
             return at as u16;
         }
-        self.groups.push(self.record_sets(&selection));
+        self.record_sets(&selection);
         self.selections.push(selection);
-        (self.groups.len() - 1) as u16
+        (self.selections.len() - 1) as u16
     }
 
-    fn record_sets(&self, selection: &[bool]) -> Group {
+    fn record_sets(&mut self, selection: &[bool]) {
         let chosen = || self.hosts.iter().zip(selection).filter(|(_, chosen)| **chosen).map(|(host, _)| host);
         let mut v4: Vec<[u8; 4]> = chosen()
             .flat_map(|host| &self.v4[host.at4 as usize..][..usize::from(host.len4)])
@@ -394,48 +392,33 @@ impl<'a> Compiler<'a> {
         v4.dedup();
         v6.sort_unstable();
         v6.dedup();
-        let mut targets = Vec::new();
-        let mut ends = Vec::with_capacity(self.ports.len());
         for (at, _) in &self.ports {
-            let start = targets.len();
             for endpoint in &self.service.ports[*at].endpoints {
                 let host = self.host_of.get(endpoint.member as usize).copied().unwrap_or(u32::MAX);
                 if selection.get(host as usize).copied().unwrap_or(false) {
-                    targets.push(Target { host, port: endpoint.address.port(), weight: endpoint.weight });
+                    let (port, weight) = (endpoint.address.port(), endpoint.weight);
+                    self.groups.target(Target { host, port, weight });
                 }
             }
-            targets[start..].sort_unstable();
-            dedup_from(&mut targets, start);
-            ends.push(targets.len() as u32);
+            self.groups.close_port();
         }
-        // Collected, not converted: a converted vector would stay on the heap.
-        Group { v4: v4.into_iter().collect(), v6: v6.into(), targets: targets.into(), ends: ends.into() }
+        self.groups.close(&v4, &v6);
     }
 
     fn finish(self) -> ServiceEntry {
+        let (first_v4, groups) = self.groups.finish(self.ports.len());
         ServiceEntry {
             owner: Owner::from_slice(&self.owner),
+            first_v4,
+            groups,
             hosts: self.hosts.into(),
             v4: self.v4.into(),
             v6: self.v6.into(),
             ports: self.ports.into_iter().map(|(_, port)| port).collect(),
             parts: self.parts.into(),
-            groups: self.groups.into_iter().collect(),
             texts: self.texts.into(),
         }
     }
-}
-
-/// An instance reached by IPv4 and IPv6 at one port is one target.
-fn dedup_from(targets: &mut Vec<Target>, start: usize) {
-    let mut kept = start;
-    for at in start..targets.len() {
-        if kept == start || targets[kept - 1] != targets[at] {
-            targets[kept] = targets[at];
-            kept += 1;
-        }
-    }
-    targets.truncate(kept);
 }
 
 /// One TXT record per source: its name, the version of its definition, the labels chosen by configuration.

@@ -3,7 +3,7 @@
 //! Names of nodes that become one label are kept apart, so that the answer is one node's and not a mixture.
 
 use core::net::IpAddr;
-use std::sync::Arc;
+use portolan_table::SharedStr;
 
 use smallvec::SmallVec;
 
@@ -23,7 +23,7 @@ pub(crate) struct NodeEntry {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Holder {
     /// Its name as given, in lower case.
-    pub(crate) given: Arc<str>,
+    pub(crate) given: SharedStr,
     /// It is this edge, which keeps its label.
     pub(crate) edge: bool,
     /// Claims on the name alone.
@@ -51,7 +51,7 @@ pub(super) fn claim_node(names: &mut Names, node: &NodeName, edge: bool) -> bool
         _ => NodeEntry { name: node.name.as_slice().into(), holders: SmallVec::new() },
     };
     let at = entry.holders.binary_search_by(|holder| holder.given.cmp(&node.given)).unwrap_or_else(|at| {
-        let given = Arc::clone(&node.given);
+        let given = node.given.clone();
         entry.holders.insert(at, Holder { given, edge, claims: 0, addresses: SmallVec::new() });
         at
     });

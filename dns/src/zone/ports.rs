@@ -4,10 +4,11 @@ use portolan_table::{LABEL_LEN_MAX, Service, sanitise_label};
 
 use super::entry::Port;
 use super::report::{Problem, ProblemKind};
+use super::schema::Context;
 
 /// The ports by protocol, then index, each with its place in the service. Of two ports with one label the first
 /// has it; the other has its number, and every port has `_any`.
-pub(super) fn ports(service: &Service, problems: &mut Vec<Problem>) -> Vec<(usize, Port)> {
+pub(super) fn ports(service: &Service, context: &Context, problems: &mut Vec<Problem>) -> Vec<(usize, Port)> {
     let mut ports: Vec<(usize, Port)> = Vec::with_capacity(service.ports.len());
     for (at, port) in service.ports.iter().enumerate() {
         let wished = port.name.as_deref().and_then(sanitise_label).unwrap_or_default();
@@ -23,7 +24,7 @@ pub(super) fn ports(service: &Service, problems: &mut Vec<Problem>) -> Vec<(usiz
             }
             label => label,
         };
-        let label = label.as_bytes().into();
+        let label = context.shared(label.as_bytes());
         ports.push((at, Port { label, protocol: port.protocol, index: at as u16, number: port.number }));
     }
     ports.sort_by_key(|(at, port)| (port.protocol, *at));

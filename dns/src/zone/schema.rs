@@ -1,14 +1,18 @@
 //! How a service becomes names: the face of a zone schema.
 
 use core::net::IpAddr;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use portolan_table::{NodeFact, Service, SourceId, SourceStatus, sanitise_label};
+use portolan_table::{NodeFact, Service, SharedStr, SourceId, SourceStatus, sanitise_label};
 
 use super::entry::ServiceEntry;
 use super::report::{Problem, ProblemKind};
 use super::reverse::PtrName;
 use crate::wire::push_label;
+
+/// Names of fault domains and ports that are kept for all services: more than clusters have.
+const WORDS_MAX: usize = 10_000;
 
 /// A pure function from one service (or node) to names and what stands there. Called for the services that
 /// changed and for nothing else, before and after: the difference is the change of the zone.
@@ -41,7 +45,7 @@ pub(crate) struct NodeName {
     /// `<label>.node` in wire form.
     pub(crate) name: Vec<u8>,
     /// The name as its source gives it, in lower case: host names have no case.
-    pub(crate) given: Arc<str>,
+    pub(crate) given: SharedStr,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -60,13 +64,15 @@ pub(crate) struct Context {
     /// Suffixes that many services share.
     pub(crate) whole: Arc<[u8]>,
     pub(crate) vip: Arc<[u8]>,
+    /// The same for what is found on the way: names of fault domains and ports.
+    words: Mutex<HashSet<Arc<[u8]>>>,
 }
 
 /// One source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) id: SourceId,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: SharedStr,
     /// `<name>.src` in wire form; `None` if that is none or another source's.
     pub(crate) suffix: Option<Arc<[u8]>>,
 }
@@ -79,16 +85,16 @@ impl Context {
         shown: &[Arc<str>],
         txt_labels: &[Arc<str>],
     ) -> Self {
-        let shown = |name: &Arc<str>| shown.is_empty() || shown.contains(name);
+        let shown = |name: &str| shown.is_empty() || shown.iter().any(|shown| **shown == *name);
         let mut sources: Vec<Source> = sources
             .iter()
             .filter(|source| shown(&source.name))
-            .map(|source| Source { id: source.id, name: Arc::clone(&source.name), suffix: None })
+            .map(|source| Source { id: source.id, name: source.name.clone(), suffix: None })
             .collect();
         sources.sort_by_key(|source| source.id);
         let mut problems = Vec::new();
         for at in 0..sources.len() {
-            let name = Arc::clone(&sources[at].name);
+            let name = sources[at].name.clone();
             let suffix = suffix(&name).filter(|suffix| {
                 !sources[..at].iter().any(|earlier| earlier.suffix.as_ref() == Some(suffix))
             });
@@ -105,7 +111,29 @@ impl Context {
             txt_labels: txt_labels.to_vec(),
             whole: Arc::from([]),
             vip: Arc::from(&b"\x03vip"[..]),
+            words: Mutex::default(),
         }
+    }
+
+    /// `<label>.zone`, one copy for all services.
+    pub(crate) fn zone_suffix(&self, label: &str) -> Arc<[u8]> {
+        let mut suffix = Vec::with_capacity(label.len() + 6);
+        push_label(&mut suffix, label.as_bytes());
+        push_label(&mut suffix, b"zone");
+        self.shared(&suffix)
+    }
+
+    /// One copy of `word` for all services.
+    pub(crate) fn shared(&self, word: &[u8]) -> Arc<[u8]> {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = words.get(word) {
+            return Arc::clone(known);
+        }
+        let word: Arc<[u8]> = word.into();
+        if words.len() < WORDS_MAX {
+            words.insert(Arc::clone(&word));
+        }
+        word
     }
 
     /// The source, if the zone shows it.

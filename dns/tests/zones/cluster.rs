@@ -241,7 +241,7 @@ impl Maker {
         let spec = ServiceSpec {
             key: "/key".into(),
             name: self.service.name.clone(),
-            ports: vec![PortSpec::default()],
+            ports: Box::new([PortSpec::default()]),
             labels: labels.iter().copied().collect(),
             checks_defined: false,
             version: Some("v1".into()),
@@ -280,15 +280,15 @@ impl Maker {
     pub(crate) fn member(mut self, task: Task<'_>) -> Self {
         let mut instance = Instance::running(task.id);
         instance.health = Health::Healthy;
-        instance.node = task.node.map(Arc::from);
-        instance.zone = task.zone.map(Arc::from);
+        instance.node = task.node.map(Into::into);
+        instance.zone = task.zone.map(Into::into);
         let network = if task.node.is_some() { Network::Host } else { Network::Overlay("calico".into()) };
         for ip in task.addresses {
-            instance.addresses.push(Address {
-                ip: ip.parse().unwrap(),
-                network: network.clone(),
-                provenance: Provenance::TaskNetwork,
-            });
+            instance.addresses.push(Address::new(
+                ip.parse().unwrap(),
+                network.clone(),
+                Provenance::TaskNetwork,
+            ));
         }
         let mut members = std::mem::take(&mut self.service.members).into_vec();
         for (index, port) in self.service.ports.iter_mut().enumerate() {

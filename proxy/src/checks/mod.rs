@@ -20,7 +20,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use portolan_table::{
-    Admission, Core, Generation, Health, InstanceState, Outside, Protocol, Service, SourceId, Table,
+    Admission, Core, Generation, Health, InstanceState, Outside, Protocol, Service, SharedStr, SourceId,
+    Table,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -39,7 +40,7 @@ const PROBERS_MAX: usize = 20_000;
 const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// Source and native id of an instance.
-type Identity = (SourceId, Arc<str>);
+type Identity = (SourceId, SharedStr);
 
 /// What is to be tried.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +71,7 @@ pub async fn run(
     table: Table,
     mut config: watch::Receiver<Arc<Config>>,
     mut generations: watch::Receiver<Generation>,
-    report: impl Fn(SourceId, Arc<str>, Option<Health>) + Send,
+    report: impl Fn(SourceId, SharedStr, Option<Health>) + Send,
     stop: CancellationToken,
 ) {
     let (outcomes, mut incoming) = mpsc::channel(1024);
@@ -114,7 +115,7 @@ struct Checks<R> {
     numbers: u64,
 }
 
-impl<R: Fn(SourceId, Arc<str>, Option<Health>)> Checks<R> {
+impl<R: Fn(SourceId, SharedStr, Option<Health>)> Checks<R> {
     /// Starts and ends probers so that exactly what is wanted is checked.
     fn follow(&mut self, mut wanted: HashMap<Identity, Aim>) {
         self.checked.retain(|identity, checked| {
@@ -122,7 +123,7 @@ impl<R: Fn(SourceId, Arc<str>, Option<Health>)> Checks<R> {
             if !stays {
                 checked.prober.abort();
                 if checked.streak.verdict().is_some() {
-                    (self.report)(identity.0, Arc::clone(&identity.1), None);
+                    (self.report)(identity.0, identity.1.clone(), None);
                 }
             }
             stays
@@ -201,7 +202,7 @@ fn add(wanted: &mut HashMap<Identity, Aim>, service: &Service, check: &CheckConf
             return;
         }
         wanted
-            .entry((member.source, Arc::clone(&member.instance.id)))
+            .entry((member.source, member.instance.id.clone()))
             .or_insert_with(|| Aim { address: endpoint.address, check: check.clone() });
     }
 }

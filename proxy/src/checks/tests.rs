@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::collections::VecDeque;
 
-use portolan_table::{ServiceName, Slot};
+use portolan_table::{ServiceName, SharedStr, Slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -12,7 +12,7 @@ use super::*;
 use crate::fixture::{self, World};
 use crate::{CheckKind, UpstreamConfig};
 
-type Report = (SourceId, Arc<str>, Option<Health>);
+type Report = (SourceId, SharedStr, Option<Health>);
 
 /// A backend that answers as it is told at the moment.
 struct Backend {

@@ -120,7 +120,7 @@ fn ports_go_together_by_name_and_transport_else_by_index() {
         ..PortSpec::default()
     };
     let tcp = Protocol::Tcp;
-    let with = |key: &str, ports: Vec<PortSpec>| ServiceSpec { ports, ..spec(key, "web") };
+    let with = |key: &str, ports: Vec<PortSpec>| ServiceSpec { ports: ports.into(), ..spec(key, "web") };
     let ports = |first: Vec<PortSpec>, second: Vec<PortSpec>| {
         let mut rig = Rig::new(vec![source(0, "a"), source(1, "b")]);
         let all = |n: usize, last| {

@@ -1,6 +1,6 @@
 //! Admission, verdict memory, lists, guards, standing, nodes, slots.
 
-use portolan_table::{NodeFact, Standing};
+use portolan_table::{NodeFact, SharedStr, Standing};
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn an_instance_without_any_endpoint_of_a_service_with_ports_is_out() {
     rig.list(0, vec![(spec("/web", "web"), vec![nowhere.clone(), healthy("y", 2)])]);
     assert_eq!(rig.members("web"), [("x".to_owned(), out(Outside::Unreachable)), ("y".to_owned(), IN)]);
 
-    let portless = ServiceSpec { ports: Vec::new(), ..spec("/web", "web") };
+    let portless = ServiceSpec { ports: Box::default(), ..spec("/web", "web") };
     rig.list(0, vec![(portless, vec![nowhere])]);
     assert_eq!(
         rig.members("web"),
@@ -398,8 +398,8 @@ fn events_about_what_is_not_known_change_nothing() {
     let mut rig = Rig::new(vec![source(0, "a")]);
     rig.list(0, vec![(spec("/web", "web"), vec![healthy("x", 1)])]);
     rig.flush();
-    let nobody: Arc<str> = "/nobody".into();
-    let web: Arc<str> = "/web".into();
+    let nobody: SharedStr = "/nobody".into();
+    let web: SharedStr = "/web".into();
     let changes = [
         Change::RemoveService { service: nobody.clone() },
         Change::Instance { service: nobody.clone(), instance: Arc::new(healthy("x", 1)) },
@@ -587,8 +587,10 @@ fn a_node_name_that_cannot_be_resolved_takes_no_place_away() {
     assert!(rig.live("web").is_empty(), "another node is another place");
 
     rig.list(0, vec![(spec("/web", "web"), vec![resolved])]);
-    let ports =
-        ServiceSpec { ports: vec![PortSpec { number: 81, ..PortSpec::default() }], ..spec("/web", "web") };
+    let ports = ServiceSpec {
+        ports: Box::new([PortSpec { number: 81, ..PortSpec::default() }]),
+        ..spec("/web", "web")
+    };
     rig.list(0, vec![(ports, vec![unresolved])]);
     assert!(rig.live("web").is_empty(), "which port leads where is not known any more");
 }
@@ -609,7 +611,7 @@ fn instances_that_could_not_be_read_stay() {
 
     let mut rig = Rig::new(vec![source(0, "a")]);
     rig.list(0, vec![(spec("/web", "web"), three())]);
-    let portless = Arc::new(ServiceSpec { ports: Vec::new(), ..spec("/web", "web") });
+    let portless = Arc::new(ServiceSpec { ports: Box::default(), ..spec("/web", "web") });
     rig.tell(0, Change::ServiceInPart { spec: portless, instances: Vec::new(), unread: Unread::Any });
     let web = rig.get("web").unwrap();
     assert!(web.members.iter().all(|member| member.instance.endpoints.is_empty()), "their ports are gone");

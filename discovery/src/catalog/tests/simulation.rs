@@ -1,6 +1,7 @@
 //! Random sequences against a small model, on a clock of their own. A failure prints its seed; seeds that
 //! once failed stay in [`SEEDS`].
 
+use portolan_table::SharedStr;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -68,7 +69,7 @@ impl World {
         let feed = self.random.u16(..SOURCES);
         let index = usize::from(feed);
         let key = format!("/k{}", self.random.usize(..KEYS));
-        let service: Arc<str> = key.as_str().into();
+        let service: SharedStr = key.as_str().into();
         match self.random.u8(..12) {
             0..=2 => {
                 // Now and then the service has another name than before.

@@ -247,7 +247,7 @@ impl TryFrom<RawService> for TypedService {
         let mut instances = Vec::with_capacity(raw.endpoint.len());
         for RawEndpoint(endpoint) in raw.endpoint {
             let instance = instance(&name, &ports, endpoint)?;
-            if !ids.insert(Arc::clone(&instance.id)) {
+            if !ids.insert(instance.id.clone()) {
                 return Err(format!(
                     "the service {name} has the endpoint {:?} twice; take one out, or give each an `id`",
                     instance.id
@@ -258,7 +258,7 @@ impl TryFrom<RawService> for TypedService {
         let spec = ServiceSpec {
             key: name.as_str().into(),
             name,
-            ports,
+            ports: ports.into(),
             labels: raw.labels.into_iter().collect(),
             checks_defined: false,
             version: raw.version.map(Into::into),
@@ -311,7 +311,7 @@ fn instance(name: &ServiceName, ports: &[PortSpec], raw: EndpointTable) -> Resul
     instance.node = raw.node.map(Into::into);
     instance.zone = raw.zone.map(Into::into);
     instance.region = raw.region.map(Into::into);
-    instance.addresses.push(Address { ip, network: Network::Host, provenance: Provenance::Registered });
+    instance.addresses.push(Address::new(ip, Network::Host, Provenance::Registered));
     instance.endpoints.extend(endpoints);
     // What is written is the whole truth: a verdict that is taken out of the file must not linger.
     instance.health = raw.health.unwrap_or(Health::Healthy);

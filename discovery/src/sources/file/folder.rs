@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portolan_table::{Instance, ServiceSpec};
+use portolan_table::{Instance, ServiceSpec, SharedStr};
 
 use super::document::{Content, Definition, Format, parse};
 use super::writers::Writers;
@@ -38,9 +38,9 @@ pub(super) type Service = (Arc<ServiceSpec>, Vec<Arc<Instance>>);
 #[derive(Debug)]
 pub(super) struct Combined {
     /// The services by name.
-    pub(super) services: BTreeMap<Arc<str>, Service>,
+    pub(super) services: BTreeMap<SharedStr, Service>,
     /// What is wrong, by file or path.
-    pub(super) problems: Vec<(Arc<str>, String)>,
+    pub(super) problems: Vec<(SharedStr, String)>,
 }
 
 /// What tells that a file is another than before.
@@ -95,7 +95,7 @@ pub(super) struct Folder {
     writers: Writers,
     files: BTreeMap<PathBuf, Known>,
     /// Problems of paths rather than files.
-    missing: BTreeMap<Arc<str>, String>,
+    missing: BTreeMap<SharedStr, String>,
     /// The last scan could look at every path and every new file.
     looked: bool,
 }
@@ -132,7 +132,7 @@ impl Folder {
     fn let_go(
         &mut self,
         found: &BTreeSet<PathBuf>,
-        missing: &mut BTreeMap<Arc<str>, String>,
+        missing: &mut BTreeMap<SharedStr, String>,
         now: Instant,
         scan: &mut Scan,
     ) {
@@ -208,22 +208,22 @@ impl Folder {
 
     /// Everything the files say, by name, and what is to be said about it.
     pub(super) fn combined(&self) -> Combined {
-        let mut services: BTreeMap<Arc<str>, (&Path, Service)> = BTreeMap::new();
-        let mut problems: Vec<(Arc<str>, String)> =
-            self.missing.iter().map(|(place, message)| (Arc::clone(place), message.clone())).collect();
+        let mut services: BTreeMap<SharedStr, (&Path, Service)> = BTreeMap::new();
+        let mut problems: Vec<(SharedStr, String)> =
+            self.missing.iter().map(|(place, message)| (place.clone(), message.clone())).collect();
         for (path, known) in &self.files {
-            let place: Arc<str> = path.display().to_string().into();
-            problems.extend(known.problem.iter().map(|message| (Arc::clone(&place), message.clone())));
+            let place: SharedStr = path.display().to_string().into();
+            problems.extend(known.problem.iter().map(|message| (place.clone(), message.clone())));
             let Some(content) = &known.content else { continue };
             let mut notes = content.notes.clone();
             for Definition { spec, instances } in &content.services {
                 match services.get_mut(&spec.key) {
                     None => {
                         let service = (Arc::clone(spec), instances.clone());
-                        services.insert(Arc::clone(&spec.key), (path, service));
+                        services.insert(spec.key.clone(), (path, service));
                     }
                     Some((_, (first, all))) if first == spec => {
-                        let known: HashSet<Arc<str>> = all.iter().map(|i| Arc::clone(&i.id)).collect();
+                        let known: HashSet<SharedStr> = all.iter().map(|i| i.id.clone()).collect();
                         all.extend(instances.iter().filter(|i| !known.contains(&i.id)).cloned());
                     }
                     Some((first, _)) => notes.push(format!(
@@ -266,12 +266,12 @@ impl Folder {
 
     /// The files behind the paths, problems by place, and whether every path could be looked at. A path that
     /// is not there says nothing; one that can't be looked at takes nothing away.
-    fn expand(&self) -> (BTreeSet<PathBuf>, BTreeMap<Arc<str>, String>, bool) {
+    fn expand(&self) -> (BTreeSet<PathBuf>, BTreeMap<SharedStr, String>, bool) {
         let mut found = BTreeSet::new();
         let mut problems = BTreeMap::new();
         let mut whole = true;
         for path in &self.paths {
-            let place: Arc<str> = path.display().to_string().into();
+            let place: SharedStr = path.display().to_string().into();
             match expand_one(path, &mut found) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -21,6 +21,7 @@ mod tests;
 mod watch;
 mod writers;
 
+use portolan_table::SharedStr;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -130,14 +131,14 @@ enum Told {
     Nothing,
     /// A list that is not whole: it must be told again from its beginning.
     Part,
-    Whole(BTreeMap<Arc<str>, Service>),
+    Whole(BTreeMap<SharedStr, Service>),
 }
 
 async fn tell_list(
     sink: &Sink,
     received: Instant,
-    services: &BTreeMap<Arc<str>, Service>,
-    problems: Vec<(Arc<str>, String)>,
+    services: &BTreeMap<SharedStr, Service>,
+    problems: Vec<(SharedStr, String)>,
     whole: bool,
 ) -> Result<(), SourceError> {
     sink.send(received, Change::ListBegin).await?;
@@ -156,11 +157,11 @@ async fn tell_list(
 async fn tell_difference(
     sink: &Sink,
     received: Instant,
-    before: &BTreeMap<Arc<str>, Service>,
-    after: &BTreeMap<Arc<str>, Service>,
+    before: &BTreeMap<SharedStr, Service>,
+    after: &BTreeMap<SharedStr, Service>,
 ) -> Result<(), SourceError> {
     for service in before.keys().filter(|key| !after.contains_key(*key)) {
-        sink.send(received, Change::RemoveService { service: Arc::clone(service) }).await?;
+        sink.send(received, Change::RemoveService { service: service.clone() }).await?;
     }
     for (key, (spec, instances)) in after {
         if before.get(key) != Some(&(Arc::clone(spec), instances.clone())) {

@@ -73,7 +73,7 @@ fn define(name: ServiceName, mut groups: Vec<Group>, notes: &mut Vec<String>) ->
         let own = (!group.labels.is_empty()).then(|| Arc::new(group.labels.into_iter().collect::<Labels>()));
         for target in group.targets {
             match instance(&target, own.clone()) {
-                Ok(instance) if known.insert(Arc::clone(&instance.id)) => instances.push(Arc::new(instance)),
+                Ok(instance) if known.insert(instance.id.clone()) => instances.push(Arc::new(instance)),
                 Ok(_) => {}
                 Err(why) => notes.push(format!("service {name}: target left out: {why}")),
             }
@@ -87,7 +87,7 @@ fn define(name: ServiceName, mut groups: Vec<Group>, notes: &mut Vec<String>) ->
     let spec = ServiceSpec {
         key: name.as_str().into(),
         name,
-        ports: vec![PortSpec { app_protocol, ..PortSpec::default() }],
+        ports: Box::new([PortSpec { app_protocol, ..PortSpec::default() }]),
         labels: shared.into_iter().collect(),
         checks_defined: false,
         version: None,
@@ -102,11 +102,7 @@ fn instance(target: &str, metadata: Option<Arc<Labels>>) -> Result<Instance, Str
     let place = Place::parse(target)?;
     let Some(port) = place.port else { return Err(format!("{target:?} has no port; write {target}:PORT")) };
     let mut instance = Instance::running(target);
-    instance.addresses.push(Address {
-        ip: place.ip,
-        network: Network::Host,
-        provenance: Provenance::Registered,
-    });
+    instance.addresses.push(Address::new(place.ip, Network::Host, Provenance::Registered));
     instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number: port.get() });
     instance.health = Health::Healthy;
     instance.metadata = metadata;

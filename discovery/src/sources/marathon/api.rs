@@ -1,5 +1,6 @@
 //! What is asked of Marathon: its stream, its lists, single apps and pods.
 
+use portolan_table::SharedStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -81,9 +82,9 @@ pub(super) enum Listed {
 
 impl Listed {
     /// The id of the app or pod, if it can be read.
-    pub(super) fn key(&self) -> Option<Arc<str>> {
+    pub(super) fn key(&self) -> Option<SharedStr> {
         match self {
-            Self::Found(found) => Some(Arc::clone(&found.converted.spec.key)),
+            Self::Found(found) => Some(found.converted.spec.key.clone()),
             Self::Bad { id, .. } => id.as_deref().map(Into::into),
         }
     }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_table::{
     Address, Health, Instance, InstanceEndpoint, InstanceState, Labels, Network, PortSpec, Protocol,
-    Provenance, ServiceName, ServiceSpec, VirtualAddress,
+    Provenance, ServiceName, ServiceSpec, SharedStr, VirtualAddress,
 };
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -34,9 +34,12 @@ pub(super) trait Hosts {
     fn address(&self, name: &str) -> Option<IpAddr>;
 }
 
-/// Names that occur in many instances, kept once.
+/// Names that occur in many instances, and layouts that occur in many apps, kept once.
 #[derive(Debug, Default)]
-pub(super) struct Interned(Mutex<HashSet<Arc<str>>>);
+pub(super) struct Interned {
+    names: Mutex<HashSet<SharedStr>>,
+    layouts: Mutex<HashSet<Arc<Layout>>>,
+}
 
 /// What conversion needs from outside, and where it puts its complaints.
 pub(super) struct Context<'c> {
@@ -51,9 +54,9 @@ pub(super) struct Converted {
     pub(super) spec: Arc<ServiceSpec>,
     pub(super) instances: Vec<Arc<Instance>>,
     /// How a task of it is reached; `None` for pods, whose events don't carry enough.
-    pub(super) layout: Option<Layout>,
+    pub(super) layout: Option<Arc<Layout>>,
     /// Versions of tasks that run this definition.
-    pub(super) versions: SmallVec<[Arc<str>; 2]>,
+    pub(super) versions: SmallVec<[SharedStr; 2]>,
     /// Health checks defined.
     pub(super) checks: usize,
     /// It has readiness checks, whose results no event brings.
@@ -65,7 +68,7 @@ pub(super) struct Converted {
 }
 
 /// Networking mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
     Host,
     Bridge,
@@ -73,11 +76,11 @@ pub(super) enum Mode {
 }
 
 /// How the tasks of an app are reached: all of its definition that a task's own data does not say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Layout {
     pub(super) mode: Mode,
     /// Names of container networks, in order.
-    networks: Box<[Arc<str>]>,
+    networks: Box<[SharedStr]>,
     defined: Box<[u16]>,
     mappings: Box<[Mapping]>,
     discovery: Box<[u16]>,
@@ -87,7 +90,7 @@ pub(super) struct Layout {
     doubled: Box<[u16]>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Mapping {
     container: u16,
     /// Which of the task's ports belongs to it, if it has a host port.
@@ -101,7 +104,7 @@ struct Mapping {
 pub(super) fn app(app: &wire::App<'_>, context: &mut Context<'_>) -> Result<Converted, String> {
     let id = text(&app.id).ok_or("an app without an id")?;
     let (layout, ports) = layout(app, context.names);
-    let versions: SmallVec<[Arc<str>; 2]> =
+    let versions: SmallVec<[SharedStr; 2]> =
         [text(&app.version), app.version_info.as_ref().and_then(|info| text(&info.last_config_change_at))]
             .into_iter()
             .flatten()
@@ -112,8 +115,8 @@ pub(super) fn app(app: &wire::App<'_>, context: &mut Context<'_>) -> Result<Conv
         key: id.into(),
         name: service_name(id)?,
         virtual_addresses: virtual_addresses(&ports),
-        ports,
-        labels: labels(app.labels.as_ref()),
+        ports: ports.into(),
+        labels: labels(app.labels.as_ref(), context.names),
         checks_defined: checks > 0,
         version: versions.first().cloned(),
         merge: None,
@@ -130,7 +133,7 @@ pub(super) fn app(app: &wire::App<'_>, context: &mut Context<'_>) -> Result<Conv
         unsettled: false,
     };
     tasks(app, &layout, &mut converted, context);
-    converted.layout = Some(layout);
+    converted.layout = Some(context.names.layout(layout));
     Ok(converted)
 }
 
@@ -159,7 +162,7 @@ fn tasks(app: &wire::App<'_>, layout: &Layout, converted: &mut Converted, contex
 }
 
 /// The id of a task or pod instance that is otherwise not understood.
-pub(super) fn id_of(raw: &RawValue) -> Option<Arc<str>> {
+pub(super) fn id_of(raw: &RawValue) -> Option<SharedStr> {
     let named: wire::Named<'_> = serde_json::from_str(raw.get()).ok()?;
     text(&named.id).map(Into::into)
 }
@@ -202,7 +205,7 @@ impl Layout {
         if self.mode == Mode::Container {
             for (at, ip) in own.all.iter().enumerate() {
                 let network = Network::Overlay(self.network(at, context.names));
-                instance.addresses.push(Address { ip: *ip, network, provenance: Provenance::TaskNetwork });
+                instance.addresses.push(Address::new(*ip, network, Provenance::TaskNetwork));
             }
         }
         let agent_index = instance.addresses.len() as u8;
@@ -217,7 +220,7 @@ impl Layout {
         if self.mode == Mode::Bridge {
             for ip in own.all.iter().filter(|ip| node.as_ref().is_none_or(|node| node.ip != **ip)) {
                 let (network, provenance) = (Network::Container, Provenance::TaskNetwork);
-                instance.addresses.push(Address { ip: *ip, network, provenance });
+                instance.addresses.push(Address::new(*ip, network, provenance));
             }
         }
         let ports = match self.mode {
@@ -267,7 +270,7 @@ impl Layout {
         }
     }
 
-    fn network(&self, at: usize, names: &Interned) -> Arc<str> {
+    fn network(&self, at: usize, names: &Interned) -> SharedStr {
         let name = self.networks.get(at).or_else(|| self.networks.last());
         name.cloned().unwrap_or_else(|| names.intern("container"))
     }
@@ -315,7 +318,7 @@ pub(super) fn node_address(host: Option<&str>, hosts: &dyn Hosts) -> Option<Addr
         Ok(ip) => (ip, Provenance::NodeAddress),
         Err(_) => (hosts.address(host)?, Provenance::NodeNameResolved),
     };
-    Some(Address { ip, network: Network::Host, provenance })
+    Some(Address::new(ip, Network::Host, provenance))
 }
 
 /// The mode by the order of precedence of Marathon-LB, which covers every generation of Marathon.
@@ -353,7 +356,7 @@ fn layout(app: &wire::App<'_>, names: &Interned) -> (Layout, Vec<PortSpec>) {
     };
     let discovery = app.ip_address.as_ref().and_then(|address| address.discovery.as_ref());
     let discovery = discovery.and_then(|discovery| discovery.ports.as_ref());
-    let mut ports = Ports::default();
+    let mut ports = Ports::new(names);
     if mode != Mode::Host {
         ports.of_mappings(mappings);
     }
@@ -385,25 +388,31 @@ fn layout(app: &wire::App<'_>, names: &Interned) -> (Layout, Vec<PortSpec>) {
 }
 
 /// The list of service ports while it is put together from what the definition holds.
-#[derive(Default)]
-pub(super) struct Ports {
+pub(super) struct Ports<'n> {
+    names: &'n Interned,
     specs: Vec<PortSpec>,
     doubled: Vec<u16>,
     /// Service ports are given, so that other lists only add to them.
     numbered: bool,
 }
 
+/// Values up to this length are kept once: they are words, not names of a single app.
+const WORD_LEN_MAX: usize = 12;
 /// More ports than this of one service are left out.
 const PORTS_MAX: usize = 1000;
 
-impl Ports {
+impl<'n> Ports<'n> {
+    pub(super) fn new(names: &'n Interned) -> Self {
+        Self { names, specs: Vec::new(), doubled: Vec::new(), numbered: false }
+    }
+
     fn of_mappings(&mut self, mappings: Option<&wire::List<wire::PortMapping<'_>>>) {
         for mapping in each(mappings) {
             self.push(
                 number(mapping.service_port),
                 text(&mapping.name),
                 text(&mapping.protocol).unwrap_or_default(),
-                labels(mapping.labels.as_ref()),
+                labels(mapping.labels.as_ref(), self.names),
             );
         }
         self.numbered = self.specs.iter().any(|port| port.number != 0);
@@ -414,11 +423,11 @@ impl Ports {
         if self.numbered {
             return;
         }
-        let mut given = Self::default();
+        let mut given = Self::new(self.names);
         if app.port_definitions.is_some() {
             for definition in each(app.port_definitions.as_ref()) {
                 let protocol = text(&definition.protocol).unwrap_or_default();
-                let labels = labels(definition.labels.as_ref());
+                let labels = labels(definition.labels.as_ref(), self.names);
                 given.push(number(definition.port), text(&definition.name), protocol, labels);
             }
         } else {
@@ -447,13 +456,13 @@ impl Ports {
             match self.specs.get_mut(at) {
                 Some(spec) => {
                     if spec.name.is_none() {
-                        spec.name = text(&port.name).map(Into::into);
+                        spec.name = text(&port.name).map(|name| self.names.intern(name));
                     }
                 }
                 None if self.numbered => {}
                 None => {
                     let protocol = text(&port.protocol).unwrap_or_default();
-                    self.push(0, text(&port.name), protocol, labels(port.labels.as_ref()));
+                    self.push(0, text(&port.name), protocol, labels(port.labels.as_ref(), self.names));
                 }
             }
         }
@@ -471,7 +480,7 @@ impl Ports {
         let protocol = if udp && !tcp { Protocol::Udp } else { Protocol::Tcp };
         self.specs.push(PortSpec {
             number,
-            name: name.map(Into::into),
+            name: name.map(|name| self.names.intern(name)),
             protocol,
             labels,
             ..PortSpec::default()
@@ -503,9 +512,11 @@ pub(super) fn service_name(id: &str) -> Result<ServiceName, String> {
         .map_err(|error| format!("no name can be made of {id:?}: {error}"))
 }
 
-/// Labels as they are, sorted.
-pub(super) fn labels(given: Option<&wire::Labels<'_>>) -> Labels {
-    given.into_iter().flat_map(|labels| &labels.0).map(|(name, value)| (name.as_str(), &**value)).collect()
+/// Labels as they are, sorted. Their names, and words like `true` or `external`, are those of many apps.
+pub(super) fn labels(given: Option<&wire::Labels<'_>>, names: &Interned) -> Labels {
+    let shared = |value: &str| if value.len() <= WORD_LEN_MAX { names.intern(value) } else { value.into() };
+    let all = given.into_iter().flat_map(|labels| &labels.0);
+    all.map(|(name, value)| (names.intern(name.as_str()), shared(value))).collect()
 }
 
 /// DC/OS's `VIP_n` labels of the ports.
@@ -571,18 +582,32 @@ pub(super) fn number(number: Option<wire::Number>) -> u16 {
 
 impl Interned {
     /// The one copy of `text`.
-    pub(super) fn intern(&self, text: &str) -> Arc<str> {
-        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn intern(&self, text: &str) -> SharedStr {
+        let mut set = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = set.get(text) {
+            return known.clone();
+        }
+        let new: SharedStr = text.into();
+        set.insert(new.clone());
+        new
+    }
+
+    /// The one copy of a layout.
+    fn layout(&self, layout: Layout) -> Arc<Layout> {
+        let mut set = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = set.get(&layout) {
             return Arc::clone(known);
         }
-        let new: Arc<str> = text.into();
+        let new = Arc::new(layout);
         set.insert(Arc::clone(&new));
         new
     }
 
     /// Forgets what nobody else holds.
     pub(super) fn sweep(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|text| Arc::strong_count(text) > 1);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|text| SharedStr::strong_count(text).is_some_and(|count| count > 1));
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        layouts.retain(|layout| Arc::strong_count(layout) > 1);
     }
 }

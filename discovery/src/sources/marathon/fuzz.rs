@@ -1,7 +1,6 @@
 //! What any octets go through that come from a Marathon.
 
 use core::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant as Received;
 
 use tokio::time::Instant;
@@ -104,7 +103,7 @@ pub fn sse(octets: &[u8]) {
     }
     // Whatever was said, an answer can still be taken in.
     if let Some(converted) = sample(&names) {
-        let key = Arc::clone(&converted.spec.key);
+        let key = converted.spec.key.clone();
         state.take_read(
             Listed::Found(Box::new(Found { kind: Kind::App, converted, problems: Vec::new() })),
             now,

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant as Received;
 
-use portolan_table::{Instance, InstanceState};
+use portolan_table::{Instance, InstanceState, SharedStr};
 use tokio::time::Instant;
 
 use super::api::Kind;
-use super::convert::{Context, Converted, Hosts, Interned, Layout, instance};
+use super::convert::{Context, Converted, Hosts, Interned, instance};
 use super::wire::{self, text};
 use crate::source::Unread;
 
@@ -17,11 +17,11 @@ pub(super) struct Known {
     pub(super) kind: Kind,
     pub(super) converted: Converted,
     /// Ids and states, sorted by id.
-    pub(super) instances: Vec<(Arc<str>, InstanceState)>,
+    pub(super) instances: Vec<(SharedStr, InstanceState)>,
 }
 
 /// Zone and region of an agent.
-pub(super) type Domain = (Option<Arc<str>>, Option<Arc<str>>);
+pub(super) type Domain = (Option<SharedStr>, Option<SharedStr>);
 
 /// What is at hand while events are applied.
 pub(super) struct Moment<'m> {
@@ -60,14 +60,14 @@ impl Known {
         &mut self,
         id: &str,
         event: &wire::Event<'_>,
-        agents: &HashMap<Arc<str>, Domain>,
+        agents: &HashMap<SharedStr, Domain>,
         at: &Moment<'_>,
     ) -> Option<Arc<Instance>> {
         let version = text(&event.version)?;
         if self.converted.gated || !self.converted.versions.iter().any(|known| **known == *version) {
             return None;
         }
-        let layout: Layout = self.converted.layout.clone()?;
+        let layout = self.converted.layout.clone()?;
         let task = wire::Task {
             id: event.task_id.clone(),
             host: event.host.clone(),

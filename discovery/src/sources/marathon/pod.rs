@@ -65,7 +65,7 @@ pub(super) fn pod(
 ) -> Result<Converted, String> {
     let id = text(&status.id).ok_or("a pod without an id")?;
     let spec = status.spec.as_ref().ok_or("a pod without a specification")?;
-    let mut ports = Ports::default();
+    let mut ports = Ports::new(context.names);
     let mut checks = 0;
     for container in each(spec.containers.as_ref()) {
         checks += usize::from(container.health_check.is_some());
@@ -82,8 +82,8 @@ pub(super) fn pod(
             key: id.into(),
             name: service_name(id)?,
             virtual_addresses: virtual_addresses(&ports),
-            ports,
-            labels: labels(spec.labels.as_ref()),
+            ports: ports.into(),
+            labels: labels(spec.labels.as_ref(), context.names),
             checks_defined: checks > 0,
             version: spec_version.clone(),
             merge: None,
@@ -275,7 +275,7 @@ fn own_addresses(
                 Mode::Container => Network::Overlay(context.names.intern(name)),
                 Mode::Bridge | Mode::Host => Network::Container,
             };
-            instance.addresses.push(Address { ip, network, provenance: Provenance::PodNetwork });
+            instance.addresses.push(Address::new(ip, network, Provenance::PodNetwork));
         }
     }
     chosen

@@ -8,8 +8,8 @@
 //!                     waiting, not before a short pause after the read in flight has ended
 //! ```
 
+use portolan_table::SharedStr;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant as Received};
 
 use tokio::time::Instant;
@@ -29,9 +29,9 @@ const SPREAD: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     /// An app or pod by its id. Which of the two is looked up when it is read.
-    Service(Arc<str>),
+    Service(SharedStr),
     /// All apps of a group.
-    Group(Arc<str>),
+    Group(SharedStr),
 }
 
 #[derive(Debug, Clone, Copy)]

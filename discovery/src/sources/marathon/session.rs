@@ -1,5 +1,6 @@
 //! One session on an open stream: the loop that lists, listens, reads and tells.
 
+use portolan_table::SharedStr;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Received};
@@ -230,7 +231,7 @@ impl Follower<'_> {
                     self.state.list_wanted = true;
                     let message =
                         format!("an event above {EVENT_LEN_MAX} octets was left out; all is listed anew");
-                    let place: Arc<str> = "/v2/events".into();
+                    let place: SharedStr = "/v2/events".into();
                     self.tell(received, vec![Change::Problem { place, message }]).await?;
                 }
                 Item::Event { name, data } => self.heard(Heard { received, name, data }).await?,
@@ -321,7 +322,7 @@ impl Follower<'_> {
                 changes = self.state.absent(id, now);
             }
             (Outcome::Group(listed), Target::Service(id) | Target::Group(id)) => {
-                let found: Option<HashSet<Arc<str>>> = listed.iter().map(Listed::key).collect();
+                let found: Option<HashSet<SharedStr>> = listed.iter().map(Listed::key).collect();
                 changes.extend(listed.into_iter().flat_map(|listed| self.state.take_read(listed, now)));
                 // With a nameless one among them, what is gone is not known.
                 changes.extend(found.into_iter().flat_map(|found| self.state.group_read(id, &found)));

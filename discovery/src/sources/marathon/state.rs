@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant as Received};
 
-use portolan_table::{Health, Instance, InstanceState};
+use portolan_table::{Health, Instance, InstanceState, SharedStr};
 use tokio::time::Instant;
 
 use super::api::{Found, Kind, Listed};
@@ -36,13 +36,13 @@ const PLAN_MAX: usize = 1024;
 
 /// See the module's words.
 pub(super) struct State {
-    known: HashMap<Arc<str>, Known>,
+    known: HashMap<SharedStr, Box<Known>>,
     pub(super) words: Words,
-    groups: HashMap<Arc<str>, Group>,
+    groups: HashMap<SharedStr, Group>,
     /// Versions of the last plans, oldest first: a group's event may come before or behind its deployment's.
-    plans: VecDeque<Arc<str>>,
+    plans: VecDeque<SharedStr>,
     /// Fault domains by agent: a status update doesn't name them.
-    agents: HashMap<Arc<str>, Domain>,
+    agents: HashMap<SharedStr, Domain>,
     pub(super) reads: Reads,
     /// The keys of the list that is being read.
     listed: Option<Listing>,
@@ -52,10 +52,10 @@ pub(super) struct State {
 
 /// A full list that is being read.
 struct Listing {
-    keys: HashSet<Arc<str>>,
+    keys: HashSet<SharedStr>,
     began: Instant,
     /// Services read beside it: what it says of them is older.
-    read: HashSet<Arc<str>>,
+    read: HashSet<SharedStr>,
     /// One of its elements has no id that can be read: which services it would name is not known.
     nameless: bool,
 }
@@ -64,7 +64,7 @@ struct Listing {
 const NAMELESS: &str = "(no id)";
 
 struct Group {
-    version: Option<Arc<str>>,
+    version: Option<SharedStr>,
     due: Instant,
 }
 
@@ -161,8 +161,7 @@ impl State {
             && matches!(known.instances[position].1, InstanceState::Unreachable)
         {
             known.instances[position].1 = InstanceState::Running;
-            let (service, id) =
-                (Arc::clone(&known.converted.spec.key), Arc::clone(&known.instances[position].0));
+            let (service, id) = (known.converted.spec.key.clone(), known.instances[position].0.clone());
             self.say(&service, &id, InstanceState::Running, None, None, at);
             return vec![Change::State { service, id, state: InstanceState::Running }];
         }
@@ -174,17 +173,17 @@ impl State {
             return Vec::new();
         }
         let Some(instance) = known.built(id, event, &self.agents, at) else {
-            let key = Arc::clone(&known.converted.spec.key);
+            let key = known.converted.spec.key.clone();
             self.say(&key, &id.into(), InstanceState::Running, None, None, at);
             self.want(service, at.now, Some(at.received));
             return Vec::new();
         };
-        let entry = (Arc::clone(&instance.id), InstanceState::Running);
+        let entry = (instance.id.clone(), InstanceState::Running);
         match position {
             Ok(position) => known.instances[position] = entry,
             Err(position) => known.instances.insert(position, entry),
         }
-        let service = Arc::clone(&known.converted.spec.key);
+        let service = known.converted.spec.key.clone();
         self.say(&service, &instance.id, InstanceState::Running, None, Some(Arc::clone(&instance)), at);
         self.crossed(&service, at);
         vec![Change::Instance { service, instance }]
@@ -205,17 +204,17 @@ impl State {
             self.say(&service, &id, state, None, None, at);
             return vec![ended(service, id, state)];
         };
-        let service = Arc::clone(&known.converted.spec.key);
+        let service = known.converted.spec.key.clone();
         let ids = known.of_instance(id);
         let mut changes = Vec::new();
         for position in ids.iter().rev() {
             let (id, old) = known.instances[*position].clone();
             if state == InstanceState::Terminal {
                 known.instances.remove(*position);
-                changes.push(Change::RemoveInstance { service: Arc::clone(&service), id });
+                changes.push(Change::RemoveInstance { service: service.clone(), id });
             } else if old != state {
                 known.instances[*position].1 = state;
-                changes.push(Change::State { service: Arc::clone(&service), id, state });
+                changes.push(Change::State { service: service.clone(), id, state });
             }
         }
         for change in &changes {
@@ -225,7 +224,7 @@ impl State {
         }
         if ids.is_empty() {
             self.say(&service, &id.into(), state, None, None, at);
-            changes.push(ended(Arc::clone(&service), id.into(), state));
+            changes.push(ended(service.clone(), id.into(), state));
         }
         self.crossed(&service, at);
         changes
@@ -250,12 +249,12 @@ impl State {
             return Vec::new();
         };
         let health = if alive { Health::Healthy } else { Health::Unhealthy };
-        let service = Arc::clone(&known.converted.spec.key);
+        let service = known.converted.spec.key.clone();
         let told: Vec<_> = ids.into_iter().map(|position| known.instances[position].clone()).collect();
         let mut changes = Vec::new();
         for (id, state) in told {
             self.say(&service, &id, state, Some(health), None, at);
-            changes.push(Change::Health { service: Arc::clone(&service), id, health });
+            changes.push(Change::Health { service: service.clone(), id, health });
         }
         self.crossed(&service, at);
         changes
@@ -287,7 +286,7 @@ impl State {
 
     fn removed(&mut self, service: Option<&str>, at: &Moment<'_>) -> Vec<Change> {
         let Some(service) = service else { return Vec::new() };
-        let key: Arc<str> = service.into();
+        let key: SharedStr = service.into();
         let word = self.word(&key, at.now);
         word.removed = true;
         word.instances.clear();
@@ -352,8 +351,8 @@ impl State {
 
     /// Plans reads of groups that no deployment explained. Gives the time to look again.
     pub(super) fn groups_due(&mut self, now: Instant) -> Option<Instant> {
-        let due: Vec<Arc<str>> =
-            self.groups.iter().filter(|(_, group)| group.due <= now).map(|(id, _)| Arc::clone(id)).collect();
+        let due: Vec<SharedStr> =
+            self.groups.iter().filter(|(_, group)| group.due <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             self.groups.remove(&id);
             if id.trim_matches('/').is_empty() {
@@ -411,7 +410,7 @@ impl State {
             let is_gone = |id: &str| known.is_none_or(|known| known.position(id).is_err());
             let gone = before.into_iter().filter(|(id, _)| is_gone(id));
             // Said one by one: to the catalog what a service lacks during a list is the list's word.
-            changes.extend(gone.map(|(id, _)| Change::RemoveInstance { service: Arc::clone(&key), id }));
+            changes.extend(gone.map(|(id, _)| Change::RemoveInstance { service: key.clone(), id }));
             listed.read.insert(key);
         }
         changes
@@ -429,17 +428,15 @@ impl State {
             }
         };
         let Found { kind, mut converted, problems } = found;
-        let service = Arc::clone(&converted.spec.key);
+        let service = converted.spec.key.clone();
         if !self.overrule(&mut converted, since, now) {
             return Vec::new();
         }
         if converted.unsettled {
             self.want(&service, now + super::api::jittered(self.reads.spread(UNSETTLED)), None);
         }
-        let mut changes: Vec<Change> = problems
-            .into_iter()
-            .map(|message| Change::Problem { place: Arc::clone(&service), message })
-            .collect();
+        let mut changes: Vec<Change> =
+            problems.into_iter().map(|message| Change::Problem { place: service.clone(), message }).collect();
         self.learn_agents(&converted.instances);
         let instances = core::mem::take(&mut converted.instances);
         let spec = Arc::clone(&converted.spec);
@@ -449,19 +446,19 @@ impl State {
             Some(unread) => Change::ServiceInPart { spec, instances: instances.clone(), unread },
         });
         if let Some(listed) = &mut self.listed {
-            listed.keys.insert(Arc::clone(&service));
+            listed.keys.insert(service.clone());
         }
-        let instances = instances.iter().map(|instance| (Arc::clone(&instance.id), instance.state)).collect();
+        let instances = instances.iter().map(|instance| (instance.id.clone(), instance.state)).collect();
         let mut known = Known { kind, converted, instances };
         if let (Some(unread), Some(before)) = (unread, self.known.get(&service)) {
             known.keep_unread(before, &unread);
         }
-        self.known.insert(service, known);
+        self.known.insert(service, Box::new(known));
         changes
     }
 
     /// What it was before stays: an odd answer takes nothing away.
-    fn bad(&mut self, id: Option<Arc<str>>, message: String) -> Vec<Change> {
+    fn bad(&mut self, id: Option<SharedStr>, message: String) -> Vec<Change> {
         if let Some(listed) = &mut self.listed {
             listed.nameless |= id.is_none();
             listed.keys.extend(id.iter().filter(|id| self.known.contains_key(*id)).cloned());
@@ -476,7 +473,7 @@ impl State {
                 && self.agents.len() < AGENTS_MAX
             {
                 let domain = || (instance.zone.clone(), instance.region.clone());
-                self.agents.entry(Arc::clone(node)).or_insert_with(domain);
+                self.agents.entry(node.clone()).or_insert_with(domain);
             }
         }
     }
@@ -487,31 +484,31 @@ impl State {
             self.want(service, now + NOT_YET_VISIBLE, None);
             return Vec::new();
         }
-        let service: Arc<str> = service.into();
+        let service: SharedStr = service.into();
         self.known.remove(&service);
         if let Some(listed) = &mut self.listed {
             listed.keys.remove(&service);
-            listed.read.insert(Arc::clone(&service));
+            listed.read.insert(service.clone());
         }
         // Also if it is not known: the catalog may hold it from a time when it could be read.
         vec![Change::RemoveService { service }]
     }
 
     /// All services below a group were read: those that are known and were not among them are gone.
-    pub(super) fn group_read(&mut self, group: &str, found: &HashSet<Arc<str>>) -> Vec<Change> {
+    pub(super) fn group_read(&mut self, group: &str, found: &HashSet<SharedStr>) -> Vec<Change> {
         let prefix = format!("/{}/", group.trim_matches('/'));
-        let gone: Vec<Arc<str>> = self
+        let gone: Vec<SharedStr> = self
             .known
             .iter()
             .filter(|(key, known)| known.kind == Kind::App && key.starts_with(&prefix))
             .filter(|(key, _)| !found.contains(*key))
-            .map(|(key, _)| Arc::clone(key))
+            .map(|(key, _)| key.clone())
             .collect();
         for key in &gone {
             self.known.remove(key);
             if let Some(listed) = &mut self.listed {
                 listed.keys.remove(key);
-                listed.read.insert(Arc::clone(key));
+                listed.read.insert(key.clone());
             }
         }
         gone.into_iter().map(|service| Change::RemoveService { service }).collect()
@@ -519,7 +516,7 @@ impl State {
 
     /// Puts what events said over what was read. False if the service is not to be taken at all.
     fn overrule(&mut self, converted: &mut Converted, read_at: Instant, now: Instant) -> bool {
-        let key = Arc::clone(&converted.spec.key);
+        let key = converted.spec.key.clone();
         let Some(word) = self.words.standing(&key, read_at) else { return true };
         let until = word.until.max(now + NOT_YET_VISIBLE);
         if word.removed {
@@ -550,27 +547,27 @@ impl State {
     }
 
     /// An event came while its service was being read: the answer may be older, so there is one more read.
-    fn crossed(&mut self, service: &Arc<str>, at: &Moment<'_>) {
-        let target = Target::Service(Arc::clone(service));
+    fn crossed(&mut self, service: &SharedStr, at: &Moment<'_>) {
+        let target = Target::Service(service.clone());
         if self.reads.is_in_flight(&target) {
             self.reads.want(target, at.now, None);
         }
     }
 
-    fn word(&mut self, service: &Arc<str>, now: Instant) -> &mut Word {
+    fn word(&mut self, service: &SharedStr, now: Instant) -> &mut Word {
         self.words.of(service, since(&self.listed, now), now)
     }
 
     fn say(
         &mut self,
-        service: &Arc<str>,
-        id: &Arc<str>,
+        service: &SharedStr,
+        id: &SharedStr,
         state: InstanceState,
         health: Option<Health>,
         instance: Option<Arc<Instance>>,
         at: &Moment<'_>,
     ) {
-        let told = InstanceWord { until: at.now + WORD_STANDS, id: Arc::clone(id), state, health, instance };
+        let told = InstanceWord { until: at.now + WORD_STANDS, id: id.clone(), state, health, instance };
         self.words.say(service, told, since(&self.listed, at.now), at.now);
     }
 }
@@ -581,7 +578,7 @@ fn since(listed: &Option<Listing>, now: Instant) -> Instant {
 }
 
 /// The end of something that this session has not read: the catalog may hold it from a time when it could be.
-fn ended(service: Arc<str>, id: Arc<str>, state: InstanceState) -> Change {
+fn ended(service: SharedStr, id: SharedStr, state: InstanceState) -> Change {
     match state {
         InstanceState::Terminal => Change::RemoveInstance { service, id },
         state => Change::State { service, id, state },

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use portolan_table::{Health, Instance, InstanceState};
+use portolan_table::{Health, Instance, InstanceState, SharedStr};
 use tokio::time::Instant;
 
 /// The last that events said of one instance.
 pub(super) struct InstanceWord {
     pub(super) until: Instant,
-    pub(super) id: Arc<str>,
+    pub(super) id: SharedStr,
     pub(super) state: InstanceState,
     pub(super) health: Option<Health>,
     pub(super) instance: Option<Arc<Instance>>,

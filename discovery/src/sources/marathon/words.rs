@@ -1,10 +1,9 @@
 //! What events said of services not long ago, to be held against answers that may be older.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_table::InstanceState;
+use portolan_table::{InstanceState, SharedStr};
 use tokio::time::Instant;
 
 use super::known::is_task_of;
@@ -22,7 +21,7 @@ const ENDED_KEPT: usize = 16_384;
 /// See the module's words.
 #[derive(Default)]
 pub(super) struct Words {
-    all: HashMap<Arc<str>, Word>,
+    all: HashMap<SharedStr, Word>,
     ended: Ended,
     /// There were more than can be kept: only a list helps.
     pub(super) overflow: bool,
@@ -34,20 +33,20 @@ pub(super) struct Word {
     /// The service is gone.
     pub(super) removed: bool,
     /// It has this version, or a later one.
-    pub(super) version: Option<Arc<str>>,
+    pub(super) version: Option<SharedStr>,
     pub(super) instances: Vec<InstanceWord>,
 }
 
 /// The last ids of tasks that have ended: far longer than a word stands, since an event may be repeated much later.
 #[derive(Default)]
 struct Ended {
-    ids: HashSet<Arc<str>>,
-    order: VecDeque<Arc<str>>,
+    ids: HashSet<SharedStr>,
+    order: VecDeque<SharedStr>,
 }
 
 impl Words {
     /// The word about a service, to be added to. One that is older than `since` has nothing to say any more.
-    pub(super) fn of(&mut self, service: &Arc<str>, since: Instant, now: Instant) -> &mut Word {
+    pub(super) fn of(&mut self, service: &SharedStr, since: Instant, now: Instant) -> &mut Word {
         if self.all.len() >= WORDS_MAX {
             self.all.retain(|_, word| word.until > since);
             if self.all.len() >= WORDS_MAX {
@@ -56,7 +55,7 @@ impl Words {
             }
         }
         let new = || Word { until: now, removed: false, version: None, instances: Vec::new() };
-        let word = self.all.entry(Arc::clone(service)).or_insert_with(new);
+        let word = self.all.entry(service.clone()).or_insert_with(new);
         if word.until <= since {
             *word = new();
         }
@@ -65,7 +64,7 @@ impl Words {
     }
 
     /// Notes what an event said of an instance.
-    pub(super) fn say(&mut self, service: &Arc<str>, told: InstanceWord, since: Instant, now: Instant) {
+    pub(super) fn say(&mut self, service: &SharedStr, told: InstanceWord, since: Instant, now: Instant) {
         if told.state == InstanceState::Terminal {
             self.ended.note(&told.id);
         }
@@ -102,11 +101,11 @@ impl Words {
 }
 
 impl Ended {
-    fn note(&mut self, id: &Arc<str>) {
-        if !self.ids.insert(Arc::clone(id)) {
+    fn note(&mut self, id: &SharedStr) {
+        if !self.ids.insert(id.clone()) {
             return;
         }
-        self.order.push_back(Arc::clone(id));
+        self.order.push_back(id.clone());
         if self.order.len() > ENDED_KEPT
             && let Some(oldest) = self.order.pop_front()
         {

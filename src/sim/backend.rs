@@ -70,6 +70,8 @@ pub(crate) struct BackendLauncher {
     tasks: TaskTracker,
     all: CancellationToken,
     backends: HashMap<u64, Backend>,
+    /// Where its tasks' own addresses begin.
+    first_address: u32,
     /// Places tasks that are to be no servers.
     paper: PaperLauncher,
 }
@@ -77,7 +79,14 @@ pub(crate) struct BackendLauncher {
 impl BackendLauncher {
     /// Servers run on `runtime`, are owned by `tasks` and end with `all`.
     pub(crate) fn new(runtime: Handle, tasks: TaskTracker, all: CancellationToken) -> Self {
-        Self { runtime, tasks, all, backends: HashMap::new(), paper: PaperLauncher::default() }
+        Self {
+            runtime,
+            tasks,
+            all,
+            backends: HashMap::new(),
+            first_address: fastrand::u32(..),
+            paper: PaperLauncher::default(),
+        }
     }
 }
 
@@ -96,7 +105,7 @@ impl Launcher for BackendLauncher {
         }
         let host: IpAddr = agent.host.parse().map_err(|_| format!("agent {} has no address", agent.host))?;
         let address = match definition.network {
-            Network::Container(_) => Some(container_address(number)),
+            Network::Container(_) => Some(container_address(self.first_address, number)),
             _ => own_address(&definition.network, agent, number),
         };
         let (mut ports, mut sockets) = (Vec::new(), Vec::new());
@@ -125,7 +134,7 @@ impl Launcher for BackendLauncher {
             if socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
                 && let Err(error) = socket.listen(BACKLOG)
             {
-                tracing::warn!(%error, task = %task.id, "a backend cannot listen");
+                tracing::error!(%error, task = %task.id, "a backend cannot listen");
                 continue;
             }
             let identity = identity(task, &socket, &backend.healthy);
@@ -163,9 +172,10 @@ fn is_backend(definition: &Definition, kind: &str) -> bool {
     definition.labels.get(BACKEND_LABEL).is_some_and(|own| own == kind)
 }
 
-/// An address of its own for a task on a container network: 127.64.0.0/10, by number.
-fn container_address(number: u64) -> IpAddr {
-    let host = u32::try_from(number % (1 << 22)).unwrap_or(0);
+/// An address of its own for a task on a container network: in 127.64.0.0/10, by number. Every simulation begins at
+/// another place: two tasks at one address can both be bound, and the second would never listen.
+fn container_address(first: u32, number: u64) -> IpAddr {
+    let host = u32::try_from(number % (1 << 22)).unwrap_or(0).wrapping_add(first) % (1 << 22);
     Ipv4Addr::from(0x7f40_0000 | host.max(1)).into()
 }
 

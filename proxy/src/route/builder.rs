@@ -53,16 +53,21 @@ impl RouteBuilder {
         edits.entry(place(spec)).or_default().added.push(route);
     }
 
-    fn set_tables(&self, tables: &mut Tables, service: &Service) {
-        let hash = service.name.index_hash();
+    /// True if that changed anything.
+    fn set_tables(&self, tables: &mut Tables, service: &Service) -> bool {
         match ServiceTables::build(service, &self.policy(&service.name).balance) {
             Some(built) => {
                 let value = (service.name.clone(), Arc::new(built));
-                tables.insert(hash, value, |(name, _)| *name == service.name);
+                tables.insert(service.name.index_hash(), value, |(name, _)| *name == service.name);
+                true
             }
-            None => drop(tables.remove(hash, |(name, _)| *name == service.name)),
+            None => remove_tables(tables, &service.name),
         }
     }
+}
+
+fn remove_tables(tables: &mut Tables, service: &ServiceName) -> bool {
+    tables.remove(service.index_hash(), |(name, _)| name == service).is_some()
 }
 
 type Tables = ShardMap<(ServiceName, Arc<ServiceTables>)>;
@@ -94,14 +99,14 @@ impl ViewBuilder for RouteBuilder {
             }
         }
         let mut tables = view.tables.clone();
-        let before = tables.copied();
+        let mut other_tables = false;
         for change in &changes.services {
-            match &change.after {
+            other_tables |= match &change.after {
                 Some(service) => self.set_tables(&mut tables, service),
-                None => drop(tables.remove(change.name.index_hash(), |(name, _)| *name == change.name)),
-            }
+                None => remove_tables(&mut tables, &change.name),
+            };
         }
-        if edits.is_empty() && tables.copied() == before {
+        if edits.is_empty() && !other_tables {
             return None;
         }
         let mut routes = Routes { tables, ..view.clone() };

@@ -26,21 +26,23 @@ const DEPTH_MAX: u32 = 64 / BITS;
 
 /// A persistent map from a 64-bit hash, with equality left to the caller. Clone is O(1).
 pub struct ShardMap<V> {
-    root: Arc<Node<V>>,
+    root: Node<V>,
     len: usize,
     copied: u64,
 }
 
+/// One allocation each: a change makes, and a publication frees, one for each level and no more.
 enum Node<V> {
-    Branch(Box<[Arc<Self>; FAN_OUT]>),
-    Shard(Vec<(u64, V)>),
+    Empty,
+    Branch(Arc<[Self; FAN_OUT]>),
+    Shard(Arc<[(u64, V)]>),
 }
 
 impl<V: Clone> ShardMap<V> {
     /// An empty map.
     #[must_use]
     pub fn new() -> Self {
-        Self { root: Arc::new(Node::Shard(Vec::new())), len: 0, copied: 0 }
+        Self { root: Node::Empty, len: 0, copied: 0 }
     }
 
     /// Number of entries.
@@ -64,7 +66,7 @@ impl<V: Clone> ShardMap<V> {
     /// The value under `hash` for which `same` holds. No lock, no allocation.
     #[inline]
     pub fn get(&self, hash: u64, mut same: impl FnMut(&V) -> bool) -> Option<&V> {
-        let mut node = &*self.root;
+        let mut node = &self.root;
         let mut path = hash;
         loop {
             match node {
@@ -75,6 +77,7 @@ impl<V: Clone> ShardMap<V> {
                 Node::Shard(entries) => {
                     return entries.iter().find(|(h, v)| *h == hash && same(v)).map(|(_, v)| v);
                 }
+                Node::Empty => return None,
             }
         }
     }
@@ -96,65 +99,76 @@ impl<V: Clone> ShardMap<V> {
 
     /// All values, in the order of the structure: the same for the same content and hashes, otherwise arbitrary.
     pub fn iter(&self) -> impl Iterator<Item = &V> {
-        Iter { stack: vec![(&*self.root, 0)] }
+        Iter { stack: vec![(&self.root, 0)] }
     }
 }
 
-/// Gives `node` for writing, copying it first if another map shares it. The copy is counted.
-fn own<'a, V: Clone>(node: &'a mut Arc<Node<V>>, copied: &mut u64) -> &'a mut Node<V> {
-    *copied += u64::from(Arc::get_mut(node).is_none());
-    Arc::make_mut(node)
+/// Gives a branch for writing, copying it first if another map shares it. The copy is counted.
+fn own<'a, V: Clone>(
+    children: &'a mut Arc<[Node<V>; FAN_OUT]>,
+    copied: &mut u64,
+) -> &'a mut [Node<V>; FAN_OUT] {
+    *copied += u64::from(Arc::get_mut(children).is_none());
+    Arc::make_mut(children)
 }
 
 fn insert_at<V: Clone>(
-    node: &mut Arc<Node<V>>,
+    node: &mut Node<V>,
     depth: u32,
     hash: u64,
     value: V,
     mut same: impl FnMut(&V) -> bool,
     copied: &mut u64,
 ) -> Option<V> {
-    let node = own(node, copied);
     match node {
+        Node::Empty => {
+            *node = Node::Shard(Arc::new([(hash, value)]));
+            None
+        }
         Node::Branch(children) => {
-            insert_at(&mut children[child(hash, depth)], depth + 1, hash, value, same, copied)
+            let child = &mut own(children, copied)[child(hash, depth)];
+            insert_at(child, depth + 1, hash, value, same, copied)
         }
         Node::Shard(entries) => {
-            if let Some((_, old)) = entries.iter_mut().find(|(h, v)| *h == hash && same(v)) {
-                return Some(core::mem::replace(old, value));
+            *copied += u64::from(Arc::get_mut(entries).is_none());
+            if let Some(at) = entries.iter().position(|(h, v)| *h == hash && same(v)) {
+                return Some(core::mem::replace(&mut Arc::make_mut(entries)[at].1, value));
             }
-            // A shard is packed to its exact size: it is copied far more often than it grows.
-            entries.reserve_exact(1);
-            entries.push((hash, value));
-            if entries.len() > SHARD_LEN_MAX && depth < DEPTH_MAX {
-                let entries = core::mem::take(entries);
-                *node = split(entries, depth);
-            }
+            // A shard has its exact size: it is copied far more often than it grows.
+            let grown = entries.iter().cloned().chain(core::iter::once((hash, value)));
+            *node = match entries.len() >= SHARD_LEN_MAX && depth < DEPTH_MAX {
+                true => split(grown.collect(), depth),
+                false => Node::Shard(grown.collect()),
+            };
             None
         }
     }
 }
 
 fn remove_at<V: Clone>(
-    node: &mut Arc<Node<V>>,
+    node: &mut Node<V>,
     depth: u32,
     hash: u64,
     same: &mut impl FnMut(&V) -> bool,
     copied: &mut u64,
 ) -> Option<V> {
-    let node = own(node, copied);
     match node {
+        Node::Empty => None,
         Node::Branch(children) => {
+            let children = own(children, copied);
             let old = remove_at(&mut children[child(hash, depth)], depth + 1, hash, same, copied);
-            if let Some(entries) = fold(children) {
-                *node = Node::Shard(entries);
+            if let Some(folded) = fold(children) {
+                *node = folded;
             }
             old
         }
         Node::Shard(entries) => {
             let at = entries.iter().position(|(h, v)| *h == hash && same(v))?;
-            let (_, old) = entries.swap_remove(at);
-            entries.shrink_to_fit();
+            *copied += u64::from(Arc::get_mut(entries).is_none());
+            let old = entries[at].1.clone();
+            // The last entry comes into the gap; of both halves the length is known, so this allocates once.
+            let rest = entries[..at].iter().chain(entries[at + 1..].iter().rev()).cloned();
+            *node = if entries.len() == 1 { Node::Empty } else { Node::Shard(rest.collect()) };
             Some(old)
         }
     }
@@ -169,24 +183,22 @@ fn split<V: Clone>(entries: Vec<(u64, V)>, depth: u32) -> Node<V> {
     for entry in entries {
         shards[child(entry.0, depth)].push(entry);
     }
-    let children = shards.map(|mut shard| {
-        shard.shrink_to_fit();
-        if shard.len() > SHARD_LEN_MAX && depth + 1 < DEPTH_MAX {
-            Arc::new(split(shard, depth + 1))
-        } else {
-            Arc::new(Node::Shard(shard))
-        }
+    let children = shards.map(|shard| match shard.len() {
+        0 => Node::Empty,
+        len if len > SHARD_LEN_MAX && depth + 1 < DEPTH_MAX => split(shard, depth + 1),
+        _ => Node::Shard(shard.into()),
     });
-    Node::Branch(Box::new(children))
+    Node::Branch(Arc::new(children))
 }
 
-/// The entries of a branch that has become small enough to be one shard again.
-fn fold<V: Clone>(children: &[Arc<Node<V>>; FAN_OUT]) -> Option<Vec<(u64, V)>> {
+/// What a branch becomes that is small enough to be one shard again, or empty.
+fn fold<V: Clone>(children: &[Node<V>; FAN_OUT]) -> Option<Node<V>> {
     let mut len = 0;
     for node in children {
-        match &**node {
+        match node {
             Node::Branch(_) => return None,
             Node::Shard(entries) => len += entries.len(),
+            Node::Empty => {}
         }
         if len > FOLD_LEN {
             return None;
@@ -194,11 +206,11 @@ fn fold<V: Clone>(children: &[Arc<Node<V>>; FAN_OUT]) -> Option<Vec<(u64, V)>> {
     }
     let mut all = Vec::with_capacity(len);
     for node in children {
-        if let Node::Shard(entries) = &**node {
+        if let Node::Shard(entries) = node {
             all.extend_from_slice(entries);
         }
     }
-    Some(all)
+    Some(if all.is_empty() { Node::Empty } else { Node::Shard(all.into()) })
 }
 
 struct Iter<'a, V> {
@@ -226,23 +238,25 @@ impl<'a, V> Iterator for Iter<'a, V> {
                     }
                     None => drop(self.stack.pop()),
                 },
+                Node::Empty => drop(self.stack.pop()),
             }
         }
     }
 }
 
-impl<V: Clone> Clone for Node<V> {
+impl<V> Clone for Node<V> {
     fn clone(&self) -> Self {
         match self {
-            Self::Branch(children) => Self::Branch(children.clone()),
-            Self::Shard(entries) => Self::Shard(entries.clone()),
+            Self::Empty => Self::Empty,
+            Self::Branch(children) => Self::Branch(Arc::clone(children)),
+            Self::Shard(entries) => Self::Shard(Arc::clone(entries)),
         }
     }
 }
 
 impl<V> Clone for ShardMap<V> {
     fn clone(&self) -> Self {
-        Self { root: Arc::clone(&self.root), len: self.len, copied: self.copied }
+        Self { root: self.root.clone(), len: self.len, copied: self.copied }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the table costs: a lookup, and the publication of one change, against the size of the table.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use portolan_table::{ChangeSet, Publisher};
 
 mod workload;
@@ -25,21 +26,28 @@ fn lookup(c: &mut Criterion) {
     group.finish();
 }
 
+/// Publication alone: making the changed service is the merge's work.
 fn publish_one_change(c: &mut Criterion) {
     let mut group = c.benchmark_group("table/publish");
     for endpoints in [1_000, 10_000, 100_000, 1_000_000] {
-        let mut publisher = Publisher::new();
-        let services = workload::fill(&mut publisher, endpoints);
-        let mut version = 0_u8;
-        let mut n = 0;
+        let publisher = RefCell::new(Publisher::new());
+        let services = workload::fill(&mut publisher.borrow_mut(), endpoints);
+        let (mut version, mut n) = (0_u8, 0);
+        let mut change = || {
+            n = (n + 7919) % services;
+            version = version.wrapping_add(1);
+            let publisher = publisher.borrow();
+            let before = publisher.core().service(workload::name(n).as_str()).expect("a service");
+            let mut change = ChangeSet::default();
+            change.upsert(workload::replaced(n, before, version));
+            change
+        };
         group.bench_function(BenchmarkId::from_parameter(endpoints), |b| {
-            b.iter(|| {
-                n = (n + 7919) % services;
-                version = version.wrapping_add(1);
-                let mut change = ChangeSet::default();
-                change.upsert(workload::service(n, version));
-                black_box(publisher.apply(change))
-            });
+            b.iter_batched(
+                &mut change,
+                |change| black_box(publisher.borrow_mut().apply(change)),
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();

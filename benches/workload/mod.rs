@@ -53,6 +53,17 @@ pub(crate) fn service(n: usize, version: u8) -> Arc<Service> {
     })
 }
 
+/// Service `n` with its first task replaced, as the catalog makes it: what has not changed is shared with `before`.
+#[must_use]
+#[allow(dead_code, reason = "each bench uses a part of the workload")]
+pub(crate) fn replaced(n: usize, before: &Service, version: u8) -> Arc<Service> {
+    let mut after = before.clone();
+    let new = instance(n, 0, version);
+    after.ports[0].endpoints[0] = endpoint(n, 0, &new);
+    after.members[0].instance = new;
+    Arc::new(after)
+}
+
 fn address(n: usize, k: usize, version: u8) -> IpAddr {
     let version = if k == 0 { version } else { 0 };
     IpAddr::V4(Ipv4Addr::new(10, (k as u8) << 4 | (n >> 16) as u8, (n >> 8) as u8, n as u8 ^ version))

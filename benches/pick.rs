@@ -36,6 +36,8 @@ fn table(balance: Balance, endpoints: u32, weighted: bool) -> (Publisher, ViewKe
     let config = Config {
         listeners: Vec::new(),
         routes: vec![rule],
+        certificates: Vec::new(),
+        tls: portolan_proxy::tls::TlsConfig::default(),
         upstream: UpstreamConfig { balance, ..UpstreamConfig::default() },
         services: Vec::new(),
         drain: Duration::from_secs(30),

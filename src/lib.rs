@@ -80,7 +80,7 @@ fn ask(asking: impl Future<Output = Result<()>>) -> Result<ExitCode> {
 fn daemon(file: Option<&Path>) -> Result<ExitCode> {
     let watched = run::Watched::new(file.map(Path::to_owned));
     let config = match file {
-        Some(file) => match told(Config::load(file, &Environment::of_process())) {
+        Some(file) => match told(Config::load_to_run(file, &Environment::of_process())) {
             Ok(config) => config,
             Err(code) => return Ok(code),
         },

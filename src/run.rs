@@ -68,7 +68,7 @@ async fn reload(node: &mut Node, logging: &Logging, file: Option<&PathBuf>, caus
         return;
     };
     tracing::info!(cause, file = %file.display(), "reloading");
-    let refused = match Config::load(file, &Environment::of_process()) {
+    let refused = match Config::load_to_run(file, &Environment::of_process()) {
         Ok(config) => {
             let log = config.log.clone();
             match node.reload(config).await {

@@ -104,7 +104,9 @@ pub(crate) fn references<'n>(
 pub(crate) fn routes(reading: &Reading<'_>, routes: &[ReadRoute], listeners: &[ReadListener]) {
     let by_name: HashMap<&str, &ReadListener> =
         listeners.iter().map(|listener| (&*listener.name.value, listener)).collect();
-    let serves_http = listeners.iter().any(|listener| listener.protocol == ListenerProtocol::Http);
+    let serves_http = listeners
+        .iter()
+        .any(|listener| matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::Https));
     let mut taken: HashMap<&str, ()> = HashMap::new();
     for route in routes {
         let Some(name) = &route.listener else {
@@ -116,7 +118,7 @@ pub(crate) fn routes(reading: &Reading<'_>, routes: &[ReadRoute], listeners: &[R
         let (protocol, seen) = match by_name.get(&*name.value).map(|listener| listener.protocol) {
             Some(ListenerProtocol::Tcp) => ("tcp", "the connection"),
             Some(ListenerProtocol::Udp) => ("udp", "the client's address"),
-            Some(ListenerProtocol::Http) | None => continue,
+            Some(ListenerProtocol::Http | ListenerProtocol::Https) | None => continue,
         };
         for (key, span) in &route.http_keys {
             let message = format!("{key:?} means nothing on the {protocol} listener {:?}", name.value);

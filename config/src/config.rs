@@ -9,6 +9,7 @@ use portolan_proxy::ListenerProtocol;
 use portolan_table::SourceId;
 use toml::de::{DeTable, Error as SyntaxError};
 
+use crate::certificate;
 use crate::clash::{self, Bound, Transport};
 use crate::dns::{self, ReadDns};
 use crate::environment::Environment;
@@ -53,7 +54,7 @@ impl Config {
     /// admin side on `127.0.0.1:9090`, no sources.
     #[must_use]
     pub fn default_without_file(environment: &Environment) -> Self {
-        let (config, _) = read(WITHOUT_FILE, "", environment, false);
+        let (config, _) = read(WITHOUT_FILE, "", environment, Outside::Nothing);
         config
     }
 
@@ -74,7 +75,18 @@ impl Config {
     pub fn check(path: &Path, environment: &Environment) -> Result<Self, Mistakes> {
         let file = path.to_string_lossy();
         let text = read_text(path, &file)?;
-        outcome(read(&text, &file, environment, true))
+        outcome(read(&text, &file, environment, Outside::Everything))
+    }
+
+    /// As [`Config::load`]; certificates must be there and fit to be shown, since a listener without them serves
+    /// nobody. What else the file refers to may still come.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_to_run(path: &Path, environment: &Environment) -> Result<Self, Mistakes> {
+        let file = path.to_string_lossy();
+        let text = read_text(path, &file)?;
+        outcome(read(&text, &file, environment, Outside::Certificates))
     }
 
     /// Resolves `text`; mistakes name `file`, and relative paths start at its directory. Does no I/O.
@@ -85,7 +97,7 @@ impl Config {
         if text.len() > FILE_LEN_MAX {
             return Err(too_long(file));
         }
-        outcome(read(text, file, environment, false))
+        outcome(read(text, file, environment, Outside::Nothing))
     }
 }
 
@@ -126,13 +138,11 @@ fn not_utf8(file: &str, error: &std::string::FromUtf8Error) -> Mistakes {
 }
 
 /// Reads as much as can be understood. The configuration means something only when there are no mistakes.
-fn read(text: &str, file: &str, environment: &Environment, look_outside: bool) -> (Config, Mistakes) {
+fn read(text: &str, file: &str, environment: &Environment, outside: Outside) -> (Config, Mistakes) {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let reading = Reading::new(environment, file);
     let config = assemble(&Section::new(&reading, &TOP, tree.get_ref(), 0..0));
-    if look_outside {
-        find_needed(&reading);
-    }
+    find_needed(&reading, outside);
     let positions = Positions::new(file, text);
     (config, in_order(&positions, &errors, reading))
 }
@@ -190,7 +200,9 @@ fn compare(
     clash::names(reading, "route", proxy.routes.iter().filter_map(|route| route.name.as_ref()));
     let listeners: Vec<&str> = proxy.listeners.iter().map(|listener| &*listener.name.value).collect();
     let referred = proxy.routes.iter().filter_map(|route| route.listener.as_ref());
-    clash::references(reading, "listener", referred, &listeners);
+    let shown = proxy.certificates.iter().flat_map(|certificate| &certificate.listeners);
+    clash::references(reading, "listener", referred.chain(shown), &listeners);
+    certificate::compare(reading, &proxy.certificates, &proxy.listeners);
     clash::routes(reading, &proxy.routes, &proxy.listeners);
     let known: Vec<&str> = sources.iter().map(|source| &*source.name.value).collect();
     clash::references(reading, "source", dns.iter().flat_map(|dns| &dns.sources), &known);
@@ -207,7 +219,7 @@ fn bound<'r>(dns: Option<&'r ReadDns>, proxy: &'r ReadProxy, admin: &'r ReadAdmi
         key: "bind",
         owner: format!("the listener {:?}", listener.name.value),
         transport: match listener.protocol {
-            ListenerProtocol::Http | ListenerProtocol::Tcp => Transport::Tcp,
+            ListenerProtocol::Http | ListenerProtocol::Https | ListenerProtocol::Tcp => Transport::Tcp,
             ListenerProtocol::Udp => Transport::Udp,
         },
         address: &listener.bind,
@@ -216,10 +228,21 @@ fn bound<'r>(dns: Option<&'r ReadDns>, proxy: &'r ReadProxy, admin: &'r ReadAdmi
     admin.chain(dns).chain(listeners).collect()
 }
 
+/// What of the things that the configuration names is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    Nothing,
+    Certificates,
+    Everything,
+}
+
 /// Looks for the files and variables that the configuration names.
-fn find_needed(reading: &Reading<'_>) {
+fn find_needed(reading: &Reading<'_>, outside: Outside) {
     for needed in reading.needed.borrow().iter() {
         match needed {
+            _ if outside == Outside::Nothing => {}
+            Needed::Certificate(certificate) => certificate.look(reading),
+            _ if outside == Outside::Certificates => {}
             Needed::File { key, path: At { value: path, span } } => {
                 if let Err((what, hint)) = readable(path) {
                     let shown = value::quoted(&path.to_string_lossy());

@@ -193,9 +193,20 @@ pub(crate) static PROXY: Keys = Keys {
         key("trusted_proxies", Toml("[]")),
         key("forwarded", Toml("false")),
     ],
-    sections: &["timeouts", "limits", "access_log", "listener", "route", "upstream", "service"],
+    sections: &[
+        "timeouts",
+        "limits",
+        "access_log",
+        "tls",
+        "certificate",
+        "listener",
+        "route",
+        "upstream",
+        "service",
+    ],
     instead: &[
         ("listeners", "write [[proxy.listener]]"),
+        ("certificates", "write [[proxy.certificate]]"),
         ("routes", "write [[proxy.route]]"),
         ("services", "write [[proxy.service]]"),
     ],
@@ -205,6 +216,7 @@ pub(crate) static PROXY: Keys = Keys {
 pub(crate) static PROXY_TIMEOUTS: Keys = Keys {
     title: "[proxy.timeouts]",
     keys: &[
+        key("tls_handshake", Toml("\"10s\"")),
         key("request_head", Toml("\"10s\"")),
         key("request_body_idle", Toml("\"30s\"")),
         key("connect", Toml("\"3s\"")),
@@ -227,6 +239,7 @@ pub(crate) static PROXY_LIMITS: Keys = Keys {
         key("response_head_max", Toml("\"64KiB\"")),
         key("connections_max", Toml("50000")),
         key("udp_flows_max", Toml("10000")),
+        key("tls_handshakes_max", Toml("1000")),
         key("h2_streams_max", Toml("128")),
     ],
     ..NO_KEYS
@@ -235,6 +248,24 @@ pub(crate) static PROXY_LIMITS: Keys = Keys {
 pub(crate) static PROXY_ACCESS_LOG: Keys = Keys {
     title: "[proxy.access_log]",
     keys: &[key("path", Toml("\"stdout\"")), key("sample", Toml("\"100%\""))],
+    ..NO_KEYS
+};
+
+pub(crate) static PROXY_TLS: Keys = Keys {
+    title: "[proxy.tls]",
+    keys: &[key("min_version", Toml("\"1.2\"")), key("ticket_rotation", Toml("\"12h\""))],
+    ..NO_KEYS
+};
+
+pub(crate) static PROXY_CERTIFICATE: Keys = Keys {
+    title: "[[proxy.certificate]]",
+    keys: &[
+        key("path", Words("required, unless `cert` and `key` are there")),
+        key("cert", Words("none")),
+        key("key", Words("none")),
+        key("listeners", Words("every `https` listener")),
+    ],
+    instead: &[("file", "write path = \"…\""), ("listener", "write listeners = [\"…\"]")],
     ..NO_KEYS
 };
 
@@ -254,7 +285,7 @@ pub(crate) static PROXY_ROUTE: Keys = Keys {
     title: "[[proxy.route]]",
     keys: &[
         key("name", Words("`route-` and the place among the routes, from 1")),
-        key("listener", Words("every `http` listener")),
+        key("listener", Words("every `http` and `https` listener")),
         key("host", Words("any")),
         key("path", Toml("\"/\"")),
         key("path_match", Toml("\"prefix\"")),
@@ -358,6 +389,8 @@ pub(crate) static SECTIONS: &[&Keys] = &[
     &PROXY_TIMEOUTS,
     &PROXY_LIMITS,
     &PROXY_ACCESS_LOG,
+    &PROXY_TLS,
+    &PROXY_CERTIFICATE,
     &PROXY_LISTENER,
     &PROXY_ROUTE,
     &PROXY_TARGET,

@@ -9,7 +9,7 @@
 //!
 //! The types of the result belong to the crates that use them (`portolan_discovery::Config` and so on); this crate
 //! knows the names of the keys, their defaults and what may not stand together. It starts nothing, and only
-//! [`Config::load`] and [`Config::check`] touch the file system. Every key is described in `docs/configuration.md`.
+//! [`Config::load`], [`Config::load_to_run`] and [`Config::check`] touch the file system. Every key is described in `docs/configuration.md`.
 //!
 //! ```
 //! use portolan_config::{Config, Environment};
@@ -22,6 +22,7 @@
 //! );
 //! ```
 
+mod certificate;
 mod clash;
 mod config;
 mod dns;

@@ -4,12 +4,14 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use portolan_proxy::tls::TlsConfig;
 use portolan_proxy::{
     AccessLogConfig, AccessLogPath, Config, Limits, ListenerConfig, ListenerProtocol, Network, Timeouts,
     UpstreamConfig,
 };
 use toml::de::DeValue;
 
+use crate::certificate::{self, ReadCertificate};
 use crate::keys::{
     PROXY_ACCESS_LOG, PROXY_LIMITS, PROXY_LISTENER, PROXY_ROUTE, PROXY_SERVICE, PROXY_TIMEOUTS,
     PROXY_UPSTREAM, SERVICE_CHECK, SERVICE_EJECTION, UPSTREAM_CHECK, UPSTREAM_EJECTION,
@@ -31,6 +33,7 @@ pub(crate) struct ReadProxy {
     pub(crate) config: Config,
     pub(crate) listeners: Vec<ReadListener>,
     pub(crate) routes: Vec<ReadRoute>,
+    pub(crate) certificates: Vec<ReadCertificate>,
 }
 
 /// A listener with the places of its name and address.
@@ -39,6 +42,7 @@ pub(crate) struct ReadListener {
     pub(crate) bind: At<SocketAddr>,
     pub(crate) protocol: ListenerProtocol,
     tcp_fast_open: bool,
+    pub(crate) protocol_span: core::ops::Range<usize>,
 }
 
 impl ReadProxy {
@@ -46,6 +50,8 @@ impl ReadProxy {
     pub(crate) fn absent() -> Self {
         let config = Config {
             listeners: Vec::new(),
+            certificates: Vec::new(),
+            tls: TlsConfig::default(),
             routes: Vec::new(),
             upstream: UpstreamConfig::default(),
             services: Vec::new(),
@@ -56,13 +62,14 @@ impl ReadProxy {
             limits: Limits::default(),
             access_log: None,
         };
-        Self { config, listeners: Vec::new(), routes: Vec::new() }
+        Self { config, listeners: Vec::new(), routes: Vec::new(), certificates: Vec::new() }
     }
 
     pub(crate) fn read(section: &Section<'_>) -> Self {
         let absent = Self::absent().config;
         let listeners: Vec<ReadListener> =
             section.sections("listener", &PROXY_LISTENER, LISTENERS_MAX).iter().map(listener).collect();
+        let certificates = certificate::read(section);
         let routes = section.sections("route", &PROXY_ROUTE, ROUTES_MAX);
         let upstream = section.section("upstream", &PROXY_UPSTREAM).map_or_else(
             || absent.upstream.clone(),
@@ -70,6 +77,8 @@ impl ReadProxy {
         );
         let config = Config {
             listeners: listeners.iter().map(ReadListener::config).collect(),
+            certificates: certificates.iter().map(|certificate| certificate.config.clone()).collect(),
+            tls: certificate::tls(section),
             routes: Vec::new(),
             services: services(section, &upstream),
             upstream,
@@ -83,7 +92,7 @@ impl ReadProxy {
             access_log: section.section("access_log", &PROXY_ACCESS_LOG).map(|table| access_log(&table)),
         };
         let routes = routes.iter().enumerate().map(|(place, table)| route::read(table, place)).collect();
-        Self { config, listeners, routes }
+        Self { config, listeners, routes, certificates }
     }
 }
 
@@ -106,9 +115,13 @@ fn network(value: &DeValue<'_>) -> Parsed<Network> {
     value::network(value).map(|(address, prefix)| Network { address, prefix })
 }
 
-const PROTOCOLS: &[(&str, ListenerProtocol)] =
-    &[("http", ListenerProtocol::Http), ("tcp", ListenerProtocol::Tcp), ("udp", ListenerProtocol::Udp)];
-const PROTOCOLS_LATER: &[&str] = &["https", "tls-passthrough"];
+const PROTOCOLS: &[(&str, ListenerProtocol)] = &[
+    ("http", ListenerProtocol::Http),
+    ("https", ListenerProtocol::Https),
+    ("tcp", ListenerProtocol::Tcp),
+    ("udp", ListenerProtocol::Udp),
+];
+const PROTOCOLS_LATER: &[&str] = &["tls-passthrough"];
 
 fn listener(section: &Section<'_>) -> ReadListener {
     let bind = section.at("bind", value::address);
@@ -116,6 +129,7 @@ fn listener(section: &Section<'_>) -> ReadListener {
     let protocol = protocol.unwrap_or(ListenerProtocol::Http);
     let default_name = match protocol {
         ListenerProtocol::Http => "http",
+        ListenerProtocol::Https => "https",
         ListenerProtocol::Tcp => "tcp",
         ListenerProtocol::Udp => "udp",
     };
@@ -128,9 +142,10 @@ fn listener(section: &Section<'_>) -> ReadListener {
     let port = if section.has("bind") { 0 } else { 8080 };
     ReadListener {
         name: section.name_or("name", default_name, value::label),
+        protocol,
+        protocol_span: section.place_of("protocol"),
         bind: bind
             .unwrap_or_else(|| At { value: ([127, 0, 0, 1], port).into(), span: section.place_of("bind") }),
-        protocol,
         tcp_fast_open,
     }
 }
@@ -160,6 +175,7 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
     let time = |key, default| section.read(key, value::time).unwrap_or(default);
     Timeouts {
         request_head: time("request_head", default.request_head),
+        tls_handshake: time("tls_handshake", default.tls_handshake),
         request_body_idle: time("request_body_idle", default.request_body_idle),
         connect: time("connect", default.connect),
         response_head: time("response_head", default.response_head),
@@ -191,6 +207,9 @@ fn limits(section: &Section<'_>) -> Limits {
         udp_flows_max: section
             .read("udp_flows_max", value::count(1, 1_000_000))
             .map_or(default.udp_flows_max, |n| n as usize),
+        tls_handshakes_max: section
+            .read("tls_handshakes_max", value::count(1, 1_000_000))
+            .map_or(default.tls_handshakes_max, |n| n as usize),
         h2_streams_max: section
             .read("h2_streams_max", value::count(1, 10_000))
             .unwrap_or(default.h2_streams_max),

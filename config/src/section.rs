@@ -8,6 +8,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::certificate::NeededCertificate;
 use crate::environment::Environment;
 use crate::keys::Keys;
 use crate::suggest::suggestion;
@@ -45,6 +46,7 @@ const FOUND_MAX: usize = 10_000;
 pub(crate) enum Needed {
     File { key: String, path: At<PathBuf> },
     Variable { key: String, name: At<String> },
+    Certificate(NeededCertificate),
 }
 
 /// One reading of a file: its surroundings, and what is noted on the way.

@@ -46,6 +46,8 @@ pub(crate) struct Lines {
 pub(crate) struct Entry<'a> {
     pub(crate) listener: &'a str,
     pub(crate) client: core::net::SocketAddr,
+    /// The client's connection is encrypted.
+    pub(crate) is_tls: bool,
     /// The head as the endpoint gets it; empty if the request was none.
     pub(crate) head: &'a [u8],
     pub(crate) status: u16,
@@ -192,6 +194,7 @@ fn compose(entry: &Entry<'_>) -> Vec<u8> {
         "time_ms": u64::try_from(time_ms).unwrap_or(u64::MAX),
         "listener": entry.listener,
         "client": entry.client.to_string(),
+        "tls": entry.is_tls,
         "method": method,
         "host": host,
         "path": path,
@@ -234,6 +237,7 @@ mod tests {
         Entry {
             listener: "web",
             client: "192.0.2.1:1234".parse().unwrap(),
+            is_tls: true,
             head,
             status: 200,
             took: Duration::from_micros(1500),
@@ -252,6 +256,7 @@ mod tests {
         let object: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(object["path"], "/a\"b");
         assert_eq!(object["host"], "h");
+        assert_eq!(object["tls"], true);
         assert_eq!(object["duration_us"], 1500);
         assert!(!String::from_utf8(line).unwrap().contains("secret"));
         let object: serde_json::Value = serde_json::from_slice(&compose(&entry(b""))).unwrap();

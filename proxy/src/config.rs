@@ -7,11 +7,17 @@ use std::sync::Arc;
 
 use portolan_table::{RouteSpec, ServiceName};
 
+use crate::tls::{CertificateConfig, TlsConfig};
+
 /// Everything the proxy is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The listeners.
     pub listeners: Vec<ListenerConfig>,
+    /// The certificates of `https` listeners; the first that a listener may show is its default.
+    pub certificates: Vec<CertificateConfig>,
+    /// How `https` listeners speak.
+    pub tls: TlsConfig,
     /// The routes of the file; their origin is [`portolan_table::RouteOrigin::File`].
     pub routes: Vec<RouteSpec>,
     /// How endpoints are chosen and guarded, for every service without settings of its own.
@@ -50,6 +56,8 @@ pub struct ListenerConfig {
 pub enum ListenerProtocol {
     /// HTTP/1.1, and HTTP/2 with prior knowledge.
     Http,
+    /// The same over TLS.
+    Https,
     /// TCP relay.
     Tcp,
     /// UDP relay.
@@ -149,6 +157,8 @@ pub enum CheckKind {
 pub struct Timeouts {
     /// From accept, or from the first byte of a request, to the end of its head.
     pub request_head: Duration,
+    /// From accept to the end of a TLS handshake.
+    pub tls_handshake: Duration,
     /// Between two pieces of a request body.
     pub request_body_idle: Duration,
     /// To open an upstream connection.
@@ -182,6 +192,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Flows of a `udp` listener per worker; each takes a descriptor.
     pub udp_flows_max: usize,
+    /// TLS handshakes in progress per worker.
+    pub tls_handshakes_max: usize,
     /// Streams of one HTTP/2 connection.
     pub h2_streams_max: u32,
 }
@@ -243,6 +255,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request_head: Duration::from_secs(10),
+            tls_handshake: Duration::from_secs(10),
             request_body_idle: Duration::from_secs(30),
             connect: Duration::from_secs(3),
             response_head: Duration::from_secs(60),
@@ -264,6 +277,7 @@ impl Default for Limits {
             response_head_max: 64 * 1024,
             connections_max: 50_000,
             udp_flows_max: 10_000,
+            tls_handshakes_max: 1000,
             h2_streams_max: 128,
         }
     }

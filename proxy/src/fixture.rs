@@ -52,6 +52,8 @@ pub(crate) fn config(routes: Vec<RouteSpec>) -> Config {
     Config {
         listeners: vec![listener("web", ListenerProtocol::Http), listener("db", ListenerProtocol::Tcp)],
         routes,
+        certificates: Vec::new(),
+        tls: crate::tls::TlsConfig::default(),
         upstream: UpstreamConfig::default(),
         services: Vec::new(),
         drain: Duration::from_secs(30),

@@ -1,7 +1,9 @@
 //! Listening sockets: one per worker on the same address, so that no worker waits for another's accept.
 
 use core::net::SocketAddr;
+use core::task::Poll;
 use core::time::Duration;
+use std::future::poll_fn;
 use std::io;
 use std::net::{TcpListener as StdListener, UdpSocket as StdDatagrams};
 use std::rc::Rc;
@@ -16,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ListenerConfig, ListenerProtocol};
 use crate::l4;
-use crate::l7::{Connection, ListenerState, OVERLOADED, TICK};
+use crate::l7::{Connection, ListenerState, OVERLOADED, PLAIN_HTTP, TICK};
+use crate::stream::{self, Failed, Stream};
+use crate::tls::ListenerTls;
+use crate::tls::metrics::Failure;
 use crate::udp;
 use crate::worker::Worker;
 
@@ -122,7 +127,11 @@ async fn serve_bound(worker: &Rc<Worker>, bound: Bound, stop: CancellationToken)
         BoundSocket::Stream(listener) => TcpListener::from_std(listener)?,
     };
     match protocol {
-        ListenerProtocol::Http => serve_http(worker, &name, address, listener, stop).await,
+        ListenerProtocol::Http => serve_http(worker, &name, None, address, listener, stop).await,
+        ListenerProtocol::Https => match worker.tls().listener(&name) {
+            tls @ Some(_) => serve_http(worker, &name, tls, address, listener, stop).await,
+            None => tracing::error!(listener = %name, "no certificates are in force for the listener"),
+        },
         _ => l4::serve(worker.l4_env(), name, listener, stop).await,
     }
     Ok(())
@@ -141,11 +150,13 @@ async fn tick(worker: &Worker) {
 async fn serve_http(
     worker: &Rc<Worker>,
     name: &Arc<str>,
+    tls: Option<Arc<ListenerTls>>,
     address: SocketAddr,
     listener: TcpListener,
     stop: CancellationToken,
 ) {
-    let state = Rc::new(ListenerState::new(Arc::clone(name), address.port(), worker.cells.listener(name)));
+    let cells = worker.cells.listener(name);
+    let state = Rc::new(ListenerState::new(Arc::clone(name), address.port(), tls, cells));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -196,15 +207,50 @@ fn take_on(
     let _ = client.set_nodelay(true);
     if connections.len() >= worker.config().limits.connections_max {
         state.cells.refused_connection();
-        turn_away(&client);
+        turn_away(&client, state);
         return;
     }
-    connections.spawn_local(Connection::new(worker, state, client, peer).run());
+    if state.tls.is_some() {
+        connections.spawn_local(encrypted(Rc::clone(worker), Rc::clone(state), client, peer));
+    } else {
+        connections.spawn_local(Connection::new(worker, state, Stream::Tcp(client), peer).run());
+    }
     state.cells.accepted(connections.len());
 }
 
+/// A connection to an `https` listener.
+async fn encrypted(worker: Rc<Worker>, state: Rc<ListenerState>, client: TcpStream, peer: SocketAddr) {
+    let Some(tls) = &state.tls else { return };
+    let timer = worker.clock.timer();
+    poll_fn(|cx| {
+        timer.watch(cx);
+        Poll::Ready(())
+    })
+    .await;
+    timer.set(worker.config().timeouts.tls_handshake);
+    let accepted = stream::accept(&worker, tls, client, &timer).await;
+    drop(timer);
+    match accepted {
+        Ok(client) => {
+            let session = client.session();
+            state.cells.tls.succeeded(session.protocol_version(), session.handshake_kind());
+            Connection::new(&worker, &state, Stream::Tls(Box::new(client)), peer).run().await;
+        }
+        Err(Failed { why, socket }) => {
+            state.cells.tls.failed(why);
+            if why == Failure::Plaintext {
+                Connection::new(&worker, &state, Stream::Tcp(socket), peer).refuse(PLAIN_HTTP).await;
+            }
+        }
+    }
+}
+
 /// Says 503 as far as that goes without waiting, and closes.
-fn turn_away(client: &TcpStream) {
+fn turn_away(client: &TcpStream, state: &ListenerState) {
+    if state.tls.is_some() {
+        // A client that waits for a handshake cannot read it.
+        return;
+    }
     let mut answer = Vec::new();
     OVERLOADED.compose(&mut answer, false, true);
     // What can't be written or read at once is not worth a descriptor.

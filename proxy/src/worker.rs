@@ -15,6 +15,8 @@ use crate::l4;
 use crate::l7::{Clock, Pool, Stock, TICK};
 use crate::metrics::{Metrics, WorkerCells};
 use crate::route::Routes;
+use crate::stream::Pending;
+use crate::tls::{Certificates, Tls};
 use crate::udp;
 use crate::upstream::{Board, Upstreams};
 
@@ -31,6 +33,7 @@ pub struct Proxy {
     board: Arc<Board>,
     metrics: Metrics,
     log: Option<AccessLog>,
+    tls: Arc<Tls>,
     config: Mutex<Arc<Config>>,
     /// Counts configurations, so that workers need no lock to see that theirs is the present one.
     config_version: AtomicU64,
@@ -49,6 +52,7 @@ impl Proxy {
         registry: &prometheus::Registry,
     ) -> Arc<Self> {
         let board = Board::new(WORKERS_MAX);
+        let tls = Arc::new(Tls::new(&config.tls));
         board.register(registry).expect("a registry gets the proxy's metrics once");
         crate::route::register(table.clone(), key, registry)
             .expect("a registry gets the proxy's metrics once");
@@ -56,7 +60,8 @@ impl Proxy {
             table,
             routes: key,
             board,
-            metrics: Metrics::register(registry),
+            metrics: Metrics::register(registry, Arc::clone(&tls)),
+            tls,
             log: config.access_log.as_ref().and_then(open_log),
             config: Mutex::new(Arc::new(config)),
             config_version: AtomicU64::new(0),
@@ -68,6 +73,21 @@ impl Proxy {
     pub fn reconfigure(&self, config: &Config) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.clone());
         self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Puts certificates in force for new handshakes, with what the present configuration says of TLS besides.
+    /// Connections that are open, and handshakes that have begun, go on.
+    pub fn certify(&self, certificates: &Certificates) {
+        self.tls.replace(&self.config(), certificates);
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn tls(&self) -> &Tls {
+        &self.tls
     }
 
     /// What the workers know about endpoints.
@@ -88,7 +108,9 @@ impl Proxy {
             relays: l4::Relays::new(),
             datagrams: Rc::default(),
             pool: Pool::new(&clock),
-            stock: Stock::default(),
+            stock: Rc::default(),
+            handshakes: Pending::default(),
+            index,
             cells: self.metrics.worker(),
             log: self.log.as_ref().map(AccessLog::lines),
             config: RefCell::new(Rc::new(self.present_config())),
@@ -104,7 +126,7 @@ impl Proxy {
     }
 
     fn present_config(&self) -> Config {
-        Config::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+        Config::clone(&self.config())
     }
 }
 
@@ -125,7 +147,10 @@ pub struct Worker {
     pub(crate) relays: Rc<l4::Relays>,
     datagrams: Rc<udp::Listeners>,
     pub(crate) pool: Pool,
-    pub(crate) stock: Stock,
+    pub(crate) stock: Rc<Stock>,
+    pub(crate) handshakes: Pending,
+    /// Number of the worker.
+    pub(crate) index: usize,
     pub(crate) clock: Rc<Clock>,
     pub(crate) cells: Arc<WorkerCells>,
     pub(crate) log: Option<Lines>,
@@ -150,6 +175,10 @@ impl Worker {
     #[inline]
     pub(crate) fn drain_round(&self) -> u32 {
         self.drain_round.get()
+    }
+
+    pub(crate) fn tls(&self) -> &Tls {
+        self.proxy.tls()
     }
 
     pub(crate) fn l4_env(&self) -> l4::Env {

@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use portolan_config::Config;
 use portolan_discovery::{Discovery, Handle, Secret};
 use portolan_dns::{ZoneBuilder, ZoneMetrics, Zones};
+use portolan_proxy::tls::Certificates;
 use portolan_proxy::{Proxy, RouteBuilder, Routes};
 use portolan_table::{Publisher, Table, ViewKey};
 use tokio::sync::{mpsc, watch};
@@ -78,6 +79,7 @@ impl Node {
         let mut control = JoinSet::new();
         let mut sockets = Sockets::default();
 
+        let certificates = read_certificates(&config).await?;
         let count = worker_count(&config);
         let bound = sockets.bind(&config, count)?;
 
@@ -93,6 +95,8 @@ impl Node {
 
         let dns = portolan_dns::Server::new(&dns, table.clone(), zones, &registry);
         let proxy = Proxy::new(config.proxy.clone(), table.clone(), routes, &registry);
+        proxy.certify(&certificates);
+        control.spawn(portolan_proxy::tls::watch(Arc::clone(&proxy), certificates, stop.clone()));
         let (proxy_config, checks_config) = watch::channel(Arc::new(config.proxy.clone()));
         control.spawn(run_checks(table.clone(), checks_config, discovery.clone(), stop.clone()));
 
@@ -200,10 +204,12 @@ impl Node {
             tracing::warn!("a change of [proxy.access_log] takes a restart");
         }
         let access = access(&config)?;
+        let certificates = read_certificates(&config).await?;
         let bound = self.sockets.bind(&config, self.workers.len())?;
         self.reload_views(&config).await;
         self.dns.reconfigure(&dns_of(&config));
         self.proxy.reconfigure(&config.proxy);
+        self.proxy.certify(&certificates);
         self.proxy_config.send_replace(Arc::new(config.proxy.clone()));
         self.admin.access.store(Arc::new(access));
         if config.discovery != self.config.discovery {
@@ -316,6 +322,13 @@ fn worker_count(config: &Config) -> usize {
         Ok(cpus) => (cpus.count() as usize).max(1),
         Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+/// Reads the certificates, on a thread where that may take its time.
+async fn read_certificates(config: &Config) -> Result<Certificates> {
+    let config = config.proxy.clone();
+    let read = tokio::task::spawn_blocking(move || Certificates::read(&config)).await;
+    read.context("certificates cannot be read")?.context("a certificate cannot be used")
 }
 
 /// What DNS is told; without `[dns]` it has no listener and no zone.

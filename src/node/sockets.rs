@@ -138,6 +138,7 @@ fn wanted(config: &Config) -> Vec<Place> {
     for listener in &config.proxy.listeners {
         let protocol = match listener.protocol {
             ListenerProtocol::Http => "http",
+            ListenerProtocol::Https => "https",
             ListenerProtocol::Tcp => "tcp",
             ListenerProtocol::Udp => "udp",
         };

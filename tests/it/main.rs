@@ -7,6 +7,7 @@ mod commands;
 mod datagrams;
 mod descriptors;
 mod explaining;
+mod https;
 mod marathon_client;
 mod marathon_lb_cases;
 mod propagation;

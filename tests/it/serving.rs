@@ -270,7 +270,8 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     // What is counted by a label is there once it happened: a forwarder whose resolver is silent, a connection.
     let file = std::fs::read_to_string(shop.site.file()).unwrap();
     let forward = format!("[dns]\nforward = [\"{resolver}\"]\nforward_timeout = \"1s\"\n");
-    shop.site.write("portolan.toml", &file.replacen("[dns]\n", &forward, 1));
+    let secure = shop.site.certificate("secure", "shop.example.com") + &listener("secure", "https");
+    shop.site.write("portolan.toml", &(file.replacen("[dns]\n", &forward, 1) + &secure));
     shop.node.signal("HUP");
     let (admin, dns) = (shop.node.bound("admin"), shop.node.bound("dns"));
     shop.node.until("the forwarder", |_| (reloads(admin)? >= 1.0).then_some(()));

@@ -17,10 +17,10 @@ use core::task::{Context, Poll, ready};
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::Relays;
 use super::pipe::Pipe;
+use crate::stream::Stream;
 
 /// Pieces moved before the other tasks of the worker get their turn.
 const ROUNDS: u32 = 16;
@@ -34,6 +34,8 @@ const SMALL_MAX: u8 = 8;
 pub(super) struct Flow {
     held: Held,
     spliced: bool,
+    /// Neither side is encrypted.
+    may_splice: bool,
     small: u8,
     ended: bool,
     /// The receiver is gone, and how.
@@ -77,10 +79,10 @@ impl Refused {
 }
 
 impl Flow {
-    /// A direction that begins with these octets.
-    pub(super) fn new(first: &[u8]) -> Self {
+    /// A direction that begins with these octets. It may be spliced if neither side is encrypted.
+    pub(super) fn new(first: &[u8], may_splice: bool) -> Self {
         let held = if first.is_empty() { Held::Nothing } else { Held::Buffer(first.to_vec(), 0) };
-        Self { held, spliced: false, small: 0, ended: false, refused: None, moved: 0 }
+        Self { held, spliced: false, may_splice, small: 0, ended: false, refused: None, moved: 0 }
     }
 
     /// Moves what can be moved. Ready when everything up to the end of `from` was passed on; the end itself is the
@@ -88,8 +90,8 @@ impl Flow {
     pub(super) fn poll(
         &mut self,
         relays: &Relays,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failed>> {
         if self.refused.is_none() && !self.ended {
@@ -109,8 +111,8 @@ impl Flow {
     fn poll_move(
         &mut self,
         relays: &Relays,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failed>> {
         for _ in 0..ROUNDS {
@@ -134,7 +136,7 @@ impl Flow {
     fn drop_what_comes(
         &mut self,
         relays: &Relays,
-        from: &mut TcpStream,
+        from: &mut Stream,
         cx: &mut Context<'_>,
     ) -> io::Result<()> {
         let scratch = &mut *relays.scratch.borrow_mut();
@@ -173,7 +175,7 @@ impl Flow {
     fn poll_send_held(
         &mut self,
         relays: &Relays,
-        to: &mut TcpStream,
+        to: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
@@ -188,8 +190,9 @@ impl Flow {
                     n
                 }
                 Held::Pipe(pipe, len) => {
+                    let to = to.socket();
                     ready!(to.poll_write_ready(cx))?;
-                    let n = match to.try_io(Interest::WRITABLE, || pipe.empty(&*to, *len)) {
+                    let n = match to.try_io(Interest::WRITABLE, || pipe.empty(to, *len)) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                         result => result?,
                     };
@@ -213,8 +216,8 @@ impl Flow {
     fn poll_copy(
         &mut self,
         relays: &Relays,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Failed>> {
         let scratch = &mut *relays.scratch.borrow_mut();
@@ -233,7 +236,7 @@ impl Flow {
         if sent < octets.len() {
             self.held = Held::Buffer(octets[sent..].to_vec(), 0);
         }
-        if octets.len() == size {
+        if octets.len() == size && self.may_splice {
             self.spliced = true;
             self.small = 0;
         }
@@ -244,9 +247,10 @@ impl Flow {
     fn poll_fill(
         &mut self,
         relays: &Relays,
-        from: &TcpStream,
+        from: &Stream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Failed>> {
+        let from = from.socket();
         loop {
             ready!(from.poll_read_ready(cx)).map_err(|_| Failed::From)?;
             let Some(pipe) = relays.pipes.take() else {

@@ -163,8 +163,8 @@ impl Listener {
             }
         };
         let tunnel = Tunnel {
-            downstream,
-            upstream,
+            downstream: downstream.into(),
+            upstream: upstream.into(),
             to_upstream: &[],
             to_downstream: &[],
             idle: limits.idle,

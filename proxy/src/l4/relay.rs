@@ -2,6 +2,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
+use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::net::Shutdown;
@@ -9,10 +10,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 
 use super::flow::{Failed, Flow, Refused};
 use super::pipe::Pipes;
+use crate::stream::Stream;
 use crate::upstream::{Departure, Picked};
 
 /// Size of the scratch buffer in octets. A direction that fills it in one read is spliced from then on.
@@ -51,9 +53,9 @@ struct Watch {
 #[derive(Debug)]
 pub struct Tunnel<'a> {
     /// The client's side.
-    pub downstream: TcpStream,
+    pub downstream: Stream,
     /// The endpoint's side.
-    pub upstream: TcpStream,
+    pub upstream: Stream,
     /// Octets already read from the client, to be sent first.
     pub to_upstream: &'a [u8],
     /// Octets already read from the endpoint, to be sent first.
@@ -193,9 +195,10 @@ pub(super) async fn relay_for(
         end: Cell::new(None),
         waker: RefCell::default(),
     });
+    let may_splice = !tunnel.downstream.is_tls() && !tunnel.upstream.is_tls();
     let mut pair = Pair {
-        up: Flow::new(tunnel.to_upstream),
-        down: Flow::new(tunnel.to_downstream),
+        up: Flow::new(tunnel.to_upstream, may_splice),
+        down: Flow::new(tunnel.to_downstream, may_splice),
         downstream: tunnel.downstream,
         upstream: tunnel.upstream,
         watched,
@@ -231,8 +234,8 @@ impl Manner {
 struct Pair {
     up: Flow,
     down: Flow,
-    downstream: TcpStream,
-    upstream: TcpStream,
+    downstream: Stream,
+    upstream: Stream,
     watched: Watched,
 }
 
@@ -246,18 +249,18 @@ impl Pair {
         let ended = (self.up.ended(), self.down.ended());
         let up = self.up.poll(relays, &mut self.downstream, &mut self.upstream, cx);
         let down = self.down.poll(relays, &mut self.upstream, &mut self.downstream, cx);
-        // The second end is passed on by closing both. Of a side that broke the end is none.
-        match (self.up.ended(), self.down.ended()) {
-            (true, false) if !ended.0 && !self.down.broke() => shut(&self.upstream),
-            (false, true) if !ended.1 && !self.up.broke() => shut(&self.downstream),
-            _ => {}
-        }
+        // Both, in any case.
+        let passed = pass_end((&self.up, ended.0), &self.down, &mut self.upstream, cx)
+            & pass_end((&self.down, ended.1), &self.up, &mut self.downstream, cx);
         let (up_moved, down_moved) = (self.up.moved - before.0, self.down.moved - before.1);
         if up_moved + down_moved > 0 {
             watch.active.set(relays.now.get());
             moved(up_moved, down_moved);
         }
-        let ended = judge(up, down);
+        let ended = match judge(up, down) {
+            Poll::Ready((_, Manner::InOrder)) if !passed => Poll::Pending,
+            ended => ended,
+        };
         if ended.is_pending() {
             let mut waker = watch.waker.borrow_mut();
             if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -274,7 +277,7 @@ impl Pair {
             End::Downstream => &self.upstream,
             End::Upstream => &self.downstream,
         };
-        let _ = SockRef::from(other).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(other.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -293,9 +296,23 @@ fn judge(up: Poll<Result<(), Failed>>, down: Poll<Result<(), Failed>>) -> Poll<(
     })
 }
 
-/// Passes the end of the other side on. If this side has gone already, its own direction will tell.
-fn shut(stream: &TcpStream) {
-    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+/// Passes the end of a direction on, which has just been seen or had been before. False while the closing message of
+/// TLS waits to be sent. If the side that is to be told has gone already, its own direction will tell.
+fn pass_end((flow, had_ended): (&Flow, bool), other: &Flow, to: &mut Stream, cx: &mut Context<'_>) -> bool {
+    // Of a side that broke the end is none.
+    if !flow.ended() || other.broke() {
+        return true;
+    }
+    match to {
+        Stream::Tls(_) => Pin::new(to).poll_shutdown(cx).is_ready(),
+        Stream::Tcp(to) => {
+            // The second end is passed on by closing both.
+            if !had_ended && !other.ended() {
+                let _ = SockRef::from(&*to).shutdown(Shutdown::Write);
+            }
+            true
+        }
+    }
 }
 
 impl Drop for Pair {

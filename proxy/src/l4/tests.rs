@@ -68,8 +68,15 @@ fn bench_with(
     });
     let own = Rc::clone(&relays);
     let done = tokio::task::spawn_local(async move {
-        let tunnel =
-            Tunnel { downstream, upstream, to_upstream, to_downstream, idle, picked: None, drain: idle };
+        let tunnel = Tunnel {
+            downstream: downstream.into(),
+            upstream: upstream.into(),
+            to_upstream,
+            to_downstream,
+            idle,
+            picked: None,
+            drain: idle,
+        };
         relay(&own, tunnel).await
     });
     Bench { relays, client, server, done }

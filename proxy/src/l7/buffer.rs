@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(crate) const SMALL: usize = 4 * 1024;
 /// Storage of a response or of a body in relay: well above 16 KiB, so that common answers take one read.
 pub(crate) const LARGE: usize = 64 * 1024;
-/// Blocks of either size that a worker keeps for reuse; the rest is freed.
+/// Storage of what goes over the wire with TLS: a large piece, and what encryption adds to it.
+pub(crate) const WIRE: usize = LARGE + 1024;
+/// Blocks of each size that a worker keeps for reuse; the rest is freed.
 const STOCK_MAX: usize = 64;
 
 /// Free storage of one worker.
@@ -23,6 +25,7 @@ const STOCK_MAX: usize = 64;
 pub(crate) struct Stock {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
+    wire: RefCell<Vec<Box<[u8]>>>,
     heads: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -31,6 +34,7 @@ impl Stock {
         let shelf = match size {
             SMALL => &self.small,
             LARGE => &self.large,
+            WIRE => &self.wire,
             _ => return vec![0; size].into_boxed_slice(),
         };
         shelf.borrow_mut().pop().unwrap_or_else(|| vec![0; size].into_boxed_slice())
@@ -54,6 +58,7 @@ impl Stock {
         let shelf = match bytes.len() {
             SMALL => &self.small,
             LARGE => &self.large,
+            WIRE => &self.wire,
             _ => return,
         };
         let mut shelf = shelf.borrow_mut();
@@ -125,6 +130,18 @@ impl Buffer {
         (self.start, self.end) = (0, count);
     }
 
+    /// Moves to storage of `size` bytes, if what is filled fits there and it is less than there is.
+    pub(crate) fn shrink(&mut self, stock: &Stock, size: usize) {
+        if self.bytes.len() <= size || self.len() > size {
+            return;
+        }
+        let mut smaller = stock.take(size);
+        let count = self.len();
+        smaller[..count].copy_from_slice(self.filled());
+        stock.put(core::mem::replace(&mut self.bytes, smaller));
+        (self.start, self.end) = (0, count);
+    }
+
     /// Gives the storage back if nothing is in it.
     pub(crate) fn release(&mut self, stock: &Stock) {
         if self.is_empty() && !self.bytes.is_empty() {
@@ -184,8 +201,23 @@ impl Buffer {
         }
     }
 
+    /// The filled bytes, to be decrypted in place.
+    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    /// The storage behind the filled bytes; what is written there counts by [`fill`](Self::fill).
+    pub(crate) fn room_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    /// Takes the first `count` bytes of the room as filled.
+    pub(crate) fn fill(&mut self, count: usize) {
+        debug_assert!(count <= self.room(), "only storage can be filled");
+        self.end += count;
+    }
+
     /// Appends bytes that were read elsewhere; there must be room.
-    #[cfg(test)]
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();

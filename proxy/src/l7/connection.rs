@@ -15,8 +15,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE, SMALL};
 use super::clock::Timer;
@@ -27,6 +26,7 @@ use super::origin::{ListenerState, Origin, Outcome, Plan};
 use super::refusal::{self, Refusal};
 use super::request::{Verdict, judge};
 use crate::l4;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// The first octets of an HTTP/2 connection (RFC 9113 §3.4).
@@ -42,7 +42,7 @@ const LINGER_OCTETS_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) origin: Rc<Origin>,
-    pub(super) client: TcpStream,
+    pub(super) client: Stream,
     pub(super) inbound: Buffer,
     pub(super) timer: Timer,
     /// The client will send no more.
@@ -65,12 +65,12 @@ impl Connection {
     pub(crate) fn new(
         worker: &Rc<Worker>,
         listener: &Rc<ListenerState>,
-        client: TcpStream,
+        client: Stream,
         peer: SocketAddr,
     ) -> Self {
         Self {
             timer: worker.clock.timer(),
-            origin: Rc::new(Origin::new(worker, listener, peer)),
+            origin: Rc::new(Origin::new(worker, listener, peer, client.is_tls())),
             client,
             inbound: Buffer::default(),
             ended: false,
@@ -197,7 +197,7 @@ impl Connection {
             Ok(Verdict::Complete(request)) => {
                 // Only clients of HTTP/1.0 leave the host out; nobody else pays for the question.
                 let is_nameless = request.authority.is_none();
-                let own = is_nameless.then(|| self.client.local_addr().ok()).flatten();
+                let own = is_nameless.then(|| self.client.socket().local_addr().ok()).flatten();
                 self.origin.plan(&request, own)
             }
         };
@@ -206,7 +206,7 @@ impl Connection {
     }
 
     /// Answers a request that is none, and ends.
-    async fn refuse(mut self, refusal: Refusal) {
+    pub(crate) async fn refuse(mut self, refusal: Refusal) {
         let mut answer = self.origin.worker.stock.take_head();
         refusal.compose(&mut answer, false, true);
         self.origin.worker.cells.answered(&refusal);
@@ -245,7 +245,14 @@ impl Connection {
     /// Says that nothing more will come, then reads until the client has closed too: closing a socket with
     /// unread octets resets it, and the reset can overtake the answer (RFC 9112 §9.6).
     async fn close(mut self) {
-        if self.client.shutdown().await.is_err() || self.ended {
+        // The closing message of TLS waits behind what the client has not read.
+        self.timer.set(self.origin.worker.config().timeouts.write_stall);
+        let said = poll_fn(|cx| match Pin::new(&mut self.client).poll_shutdown(cx) {
+            Poll::Pending if self.timer.is_expired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            polled => polled,
+        })
+        .await;
+        if said.is_err() || self.ended {
             return;
         }
         self.timer.set(LINGER);

@@ -25,9 +25,9 @@ mod refusal;
 mod request;
 mod response;
 
-pub(crate) use buffer::Stock;
-pub(crate) use clock::{Clock, TICK};
+pub(crate) use buffer::{Buffer, LARGE, SMALL, Stock, WIRE};
+pub(crate) use clock::{Clock, TICK, Timer};
 pub(crate) use connection::Connection;
 pub(crate) use origin::ListenerState;
 pub(crate) use pool::Pool;
-pub(crate) use refusal::{OVERLOADED, Refusal};
+pub(crate) use refusal::{OVERLOADED, PLAIN_HTTP, Refusal};

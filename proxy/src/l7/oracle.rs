@@ -38,7 +38,8 @@ pub(crate) fn request_head(octets: &[u8], limits: &Limits) {
         return;
     };
     for (is_trusted, writes_forwarded) in [(false, false), (true, true)] {
-        let client = ClientFacts::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80, is_trusted, writes_forwarded);
+        let client =
+            ClientFacts::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80, false, is_trusted, writes_forwarded);
         let mut out = Vec::new();
         request.rewrite(&client, None, &mut out);
         let wide = Limits { request_head_max: usize::MAX, request_headers_max: 256, ..limits.clone() };

@@ -14,6 +14,7 @@ use crate::balance::hash_key;
 use crate::config::{HashKey, Network};
 use crate::metrics::ListenerCells;
 use crate::route::Query;
+use crate::tls::ListenerTls;
 use crate::upstream::Attempts;
 use crate::worker::Worker;
 
@@ -22,14 +23,21 @@ use crate::worker::Worker;
 pub(crate) struct ListenerState {
     pub(crate) name: Arc<str>,
     pub(crate) port: u16,
+    /// What handshakes go by, on an `https` listener.
+    pub(crate) tls: Option<Arc<ListenerTls>>,
     /// No further requests: what is in progress ends, what is idle closes.
     pub(crate) draining: Cell<bool>,
     pub(crate) cells: Arc<ListenerCells>,
 }
 
 impl ListenerState {
-    pub(crate) fn new(name: Arc<str>, port: u16, cells: Arc<ListenerCells>) -> Self {
-        Self { name, port, draining: Cell::new(false), cells }
+    pub(crate) fn new(
+        name: Arc<str>,
+        port: u16,
+        tls: Option<Arc<ListenerTls>>,
+        cells: Arc<ListenerCells>,
+    ) -> Self {
+        Self { name, port, tls, draining: Cell::new(false), cells }
     }
 }
 
@@ -50,6 +58,8 @@ pub(super) struct Origin {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: Rc<ListenerState>,
     pub(super) peer: SocketAddr,
+    /// The client's connection is encrypted.
+    is_tls: bool,
     facts: ClientFacts,
 }
 
@@ -79,6 +89,7 @@ impl Origin {
         let written = log.write(&Entry {
             listener: &self.listener.name,
             client: self.peer,
+            is_tls: self.is_tls,
             head: outcome.head,
             status: outcome.status,
             took: outcome.took,
@@ -93,12 +104,18 @@ impl Origin {
         }
     }
 
-    pub(super) fn new(worker: &Rc<Worker>, listener: &Rc<ListenerState>, peer: SocketAddr) -> Self {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        listener: &Rc<ListenerState>,
+        peer: SocketAddr,
+        is_tls: bool,
+    ) -> Self {
         let config = worker.config();
         let address = peer.ip().to_canonical();
         let is_trusted = config.trusted_proxies.iter().any(|network| contains(network, address));
         Self {
-            facts: ClientFacts::new(address, listener.port, is_trusted, config.forwarded),
+            facts: ClientFacts::new(address, listener.port, is_tls, is_trusted, config.forwarded),
+            is_tls,
             worker: Rc::clone(worker),
             listener: Rc::clone(listener),
             peer,

@@ -8,10 +8,10 @@ use std::io;
 use std::rc::Rc;
 
 use portolan_table::{Generation, Slot, Snapshot};
-use tokio::net::TcpStream;
 
 use super::clock::Clock;
 use crate::config::UpstreamConfig;
+use crate::stream::Stream;
 
 /// Idle connections over all endpoints of one worker.
 const IDLE_MAX: usize = 16 * 1024;
@@ -41,7 +41,7 @@ struct Idles {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     expires_ms: u64,
 }
 
@@ -57,13 +57,13 @@ impl Pool {
 
     /// A live connection to the endpoint, if one is idle. With `surely` the kernel is asked, not only the last
     /// events: for a request that may not be sent twice.
-    pub(crate) fn take(&self, address: SocketAddr, slot: Slot, surely: bool) -> Option<TcpStream> {
+    pub(crate) fn take(&self, address: SocketAddr, slot: Slot, surely: bool) -> Option<Stream> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let connections = &mut state.endpoints.get_mut(&(address, slot))?.connections;
-        while let Some(idle) = connections.pop() {
+        while let Some(mut idle) = connections.pop() {
             state.count -= 1;
-            if is_quiet(&idle.stream) && !(surely && has_ended(&idle.stream)) {
+            if idle.stream.is_quiet() && !(surely && has_ended(&idle.stream)) {
                 return Some(idle.stream);
             }
         }
@@ -73,7 +73,7 @@ impl Pool {
     /// Keeps a connection on which a response ended and another request may begin.
     pub(crate) fn put(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         (address, slot): (SocketAddr, Slot),
         service: &str,
         config: &UpstreamConfig,
@@ -109,7 +109,7 @@ impl Pool {
             if changed && !is_live(snapshot, &idles.service, *address, *slot) {
                 return false;
             }
-            idles.connections.retain(|idle| idle.expires_ms > now_ms && is_quiet(&idle.stream));
+            idles.connections.retain_mut(|idle| idle.expires_ms > now_ms && idle.stream.is_quiet());
             count += idles.connections.len();
             !idles.connections.is_empty()
         });
@@ -117,17 +117,10 @@ impl Pool {
     }
 }
 
-/// True if nothing has come: neither the end of the stream, nor octets that answer no request. Costs no system
-/// call while the reactor has seen no event.
-fn is_quiet(stream: &TcpStream) -> bool {
-    let mut octet = [0];
-    matches!(stream.try_read(&mut octet), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 /// Asks the kernel whether something came that the reactor has not told yet.
-fn has_ended(stream: &TcpStream) -> bool {
+fn has_ended(stream: &Stream) -> bool {
     let mut octet = [MaybeUninit::uninit()];
-    let peeked = socket2::SockRef::from(stream).peek(&mut octet);
+    let peeked = socket2::SockRef::from(stream.socket()).peek(&mut octet);
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 

@@ -100,6 +100,8 @@ pub(crate) const fn nobody(why: upstream::Refusal) -> Refusal {
 pub(crate) const NO_ROUTE: Refusal = Refusal::unserved(404, "no route for this host and path");
 pub(crate) const OVERLOADED: Refusal =
     Refusal { status: 503, text: "too many connections to this listener", fault: Fault::Us, close: true };
+pub(crate) const PLAIN_HTTP: Refusal =
+    Refusal::bad(400, "this port speaks HTTPS, and a request without TLS came to it: use https://");
 pub(crate) const CONNECT_FAILED: Refusal =
     Refusal::upstream(502, "upstream: the endpoint does not accept connections");
 pub(crate) const CONNECT_TIMED_OUT: Refusal =

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use portolan_proxy::tls::Certificates;
 use portolan_proxy::{
     Config, ListenerConfig, ListenerProtocol, Proxy, RouteBuilder, UpstreamConfig, bind, serve,
 };
@@ -39,6 +40,8 @@ pub(crate) fn config() -> Config {
             tcp_fast_open: false,
         }],
         routes: vec![route("all", HostMatch::Any, "app")],
+        certificates: Vec::new(),
+        tls: portolan_proxy::tls::TlsConfig::default(),
         upstream: UpstreamConfig::default(),
         services: Vec::new(),
         drain: Duration::from_secs(2),
@@ -97,7 +100,9 @@ impl Node {
         let key = publisher.add_view(RouteBuilder::new(&config));
         let registry = prometheus::Registry::new();
         let listener = config.listeners[0].clone();
+        let certificates = Certificates::read(&config).unwrap();
         let proxy = Proxy::new(config, publisher.table(), key, &registry);
+        proxy.certify(&certificates);
         let bound = bind(&listener, 1).unwrap().remove(0);
         let address = bound.address();
         let stop = CancellationToken::new();
@@ -170,8 +175,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// One side of a connection, with what was read and not used.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) read: Vec<u8>,
 }
 
@@ -211,6 +216,12 @@ impl Client {
         Self { stream, read: Vec::new() }
     }
 
+    pub(crate) fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -218,10 +229,6 @@ impl Client {
     /// Sends what the other side may no longer want.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
-    }
-
-    pub(crate) fn half_close(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Reads more. False at the end of the stream, or at a reset.

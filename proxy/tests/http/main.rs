@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod authority;
 mod h2_client;
 mod harness;
 
@@ -18,3 +19,6 @@ mod rfc9112;
 mod rfc9113;
 mod smuggling;
 mod streams;
+mod tls;
+mod tls_certificates;
+mod tls_hostile;

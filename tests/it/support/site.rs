@@ -55,6 +55,13 @@ impl Site {
             .to_owned()
     }
 
+    /// Writes a certificate with its key to `NAME.pem`, where a certificate signs itself; the entry that names it.
+    pub(crate) fn certificate(&self, name: &str, host: &str) -> String {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        self.write(&format!("{name}.pem"), &(made.cert.pem() + &made.signing_key.serialize_pem()));
+        format!("[[proxy.certificate]]\npath = \"{name}.pem\"\n")
+    }
+
     /// Starts the program on the configuration file, and waits until it has its services.
     pub(crate) fn run(&self) -> Running {
         let mut running = Running::daemon(&self.file());

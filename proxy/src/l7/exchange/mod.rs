@@ -11,7 +11,6 @@ use core::time::Duration;
 use std::time::Instant;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::buffer::Buffer;
 use super::connection::Connection;
@@ -20,6 +19,7 @@ use super::origin::{Outcome, Plan};
 use super::pump::Pump;
 use super::refusal::Refusal;
 use super::request::RequestFacts;
+use crate::stream::Stream;
 use crate::upstream::{Attempts, Picked};
 
 /// How long a request goes on after its client has sent the end of its stream. A client that only half-closed
@@ -42,7 +42,7 @@ pub(super) enum Ending {
 /// An upgraded connection to an endpoint.
 #[derive(Debug)]
 pub(super) struct Upgraded {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) picked: Picked,
     /// What the client is to get first: the head of the 101 response, and what came with it.
     pub(super) reply: Buffer,
@@ -60,7 +60,7 @@ enum Stop {
 
 /// A connection to an endpoint, in use.
 struct Upstream {
-    stream: TcpStream,
+    stream: Stream,
     picked: Picked,
     is_reused: bool,
 }
@@ -231,7 +231,7 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if self.ends_content {
             // Should the option be refused, there is no other way to say it.
-            let _ = SockRef::from(&self.connection.client).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(self.connection.client.socket()).set_linger(Some(Duration::ZERO));
         }
     }
 }

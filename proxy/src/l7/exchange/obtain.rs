@@ -17,6 +17,7 @@ use crate::l7::pump::{PumpError, Waiting};
 use crate::l7::refusal::{self, Refusal};
 use crate::l7::request::Framing;
 use crate::l7::response::{self, Downstream, HEADROOM, ResponseFacts};
+use crate::stream::Stream;
 use crate::upstream::Picked;
 
 /// Interim responses to one request.
@@ -85,7 +86,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn connect(&self, picked: &Picked) -> Result<TcpStream, Stop> {
+    async fn connect(&self, picked: &Picked) -> Result<Stream, Stop> {
         let timer = &self.connection.timer;
         timer.set(self.connection.origin.worker.config().timeouts.connect);
         self.connection.origin.worker.cells.connects.add(1);
@@ -97,9 +98,10 @@ impl Exchange<'_> {
         })
         .await;
         connected
-            .inspect(|stream| {
+            .map(|stream| {
                 // A request is one write; waiting for more to send with it would only delay it.
                 let _ = stream.set_nodelay(true);
+                Stream::Tcp(stream)
             })
             .map_err(|refusal| {
                 picked.failed(Instant::now());
@@ -159,7 +161,7 @@ impl Exchange<'_> {
     pub(super) fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
         if self.is_sent || self.is_rejected {
             return Poll::Ready(Ok(()));

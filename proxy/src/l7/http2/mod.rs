@@ -24,11 +24,11 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::buffer::Buffer;
 use super::clock::Timer;
 use super::origin::Origin;
+use crate::stream::Stream;
 use open::{OnThisThread, OpenStream, Streams};
 use reply::Reply;
 
@@ -41,7 +41,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection whose preface lies in `inbound`.
-pub(super) async fn serve(origin: Rc<Origin>, client: TcpStream, inbound: Buffer, timer: Timer) {
+pub(super) async fn serve(origin: Rc<Origin>, client: Stream, inbound: Buffer, timer: Timer) {
     let config = origin.worker.config();
     let streams = Rc::new(Streams::default());
     let service = {
@@ -131,7 +131,7 @@ impl Limits {
 /// A connection of which the first octets have been read already.
 struct Replayed {
     first: Buffer,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl AsyncRead for Replayed {

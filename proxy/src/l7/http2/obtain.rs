@@ -15,6 +15,7 @@ use crate::l7::buffer::{Buffer, LARGE};
 use crate::l7::head::HeadEnd;
 use crate::l7::refusal::{self, Refusal};
 use crate::l7::response::{self, ResponseFacts};
+use crate::stream::Stream;
 use crate::upstream::Picked;
 use crate::worker::Worker;
 
@@ -23,7 +24,7 @@ const INTERIM_MAX: u32 = 32;
 
 /// A connection to an endpoint, in use.
 pub(super) struct Upstream {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) picked: Picked,
     is_reused: bool,
 }
@@ -99,7 +100,7 @@ impl Exchange {
         Err(Failure::last(refusal::UPSTREAM_MALFORMED))
     }
 
-    async fn connect(&self, picked: &Picked) -> Result<TcpStream, Failure> {
+    async fn connect(&self, picked: &Picked) -> Result<Stream, Failure> {
         let worker = &self.open.origin.worker;
         worker.cells.connects.add(1);
         self.open.timer.set(worker.config().timeouts.connect);
@@ -116,7 +117,7 @@ impl Exchange {
         })?;
         // A request is one write; waiting for more to send with it would only delay it.
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        Ok(Stream::Tcp(stream))
     }
 
     /// Polls both directions until the head of a response is there.
@@ -199,7 +200,7 @@ fn time_out(waits: UploadWaits, picked: &Picked) -> Failure {
 
 pub(super) fn poll_more(
     cx: &mut Context<'_>,
-    from: &mut TcpStream,
+    from: &mut Stream,
     buffer: &mut Buffer,
     worker: &Worker,
 ) -> Poll<io::Result<usize>> {

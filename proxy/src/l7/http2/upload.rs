@@ -6,11 +6,11 @@ use std::pin::Pin;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::head::{self, Upload as UploadKind};
 use crate::l7::refusal::{self, Refusal};
 use crate::l7::request::{Framing, RequestFacts};
+use crate::stream::Stream;
 
 /// The content of a request on its way to the endpoint.
 pub(super) struct Upload {
@@ -99,7 +99,7 @@ impl Upload {
     }
 
     /// Sends what there is. After an error nothing more is sent: there would be a gap.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<Result<(), Refusal>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<Result<(), Refusal>> {
         while !self.is_done() {
             if self.sent < self.head.len() {
                 match core::task::ready!(Pin::new(&mut *to).poll_write(cx, &self.head[self.sent..])) {

@@ -136,7 +136,7 @@ impl<'b> RequestHead<'b, '_> {
         }
         out.extend_from_slice(&client.address_line);
         if !kept.proto {
-            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+            out.extend_from_slice(client.proto_line);
         }
         if !kept.port {
             out.extend_from_slice(&client.port_line);
@@ -190,24 +190,36 @@ pub(crate) struct ClientFacts {
     /// Address and CRLF.
     address_line: Box<[u8]>,
     port_line: Box<[u8]>,
+    proto_line: &'static [u8],
     /// `for=…;proto=http`
     forwarded_member: Box<[u8]>,
 }
 
 impl ClientFacts {
-    /// `port` is the one the client connected to.
-    pub(crate) fn new(address: IpAddr, port: u16, is_trusted: bool, writes_forwarded: bool) -> Self {
+    /// `port` is the one the client connected to, with TLS or without.
+    pub(crate) fn new(
+        address: IpAddr,
+        port: u16,
+        is_tls: bool,
+        is_trusted: bool,
+        writes_forwarded: bool,
+    ) -> Self {
+        let (proto, proto_line) = match is_tls {
+            true => ("https", b"X-Forwarded-Proto: https\r\n".as_slice()),
+            false => ("http", b"X-Forwarded-Proto: http\r\n".as_slice()),
+        };
         let mut member = Vec::new();
         if writes_forwarded {
             // Writing to memory does not fail.
             let _ = match address {
-                IpAddr::V4(address) => write!(member, "for={address};proto=http"),
-                IpAddr::V6(address) => write!(member, "for=\"[{address}]\";proto=http"),
+                IpAddr::V4(address) => write!(member, "for={address};proto={proto}"),
+                IpAddr::V6(address) => write!(member, "for=\"[{address}]\";proto={proto}"),
             };
         }
         Self {
             is_trusted,
             writes_forwarded,
+            proto_line,
             address_line: format!("{address}\r\n").into_bytes().into(),
             port_line: format!("X-Forwarded-Port: {port}\r\n").into_bytes().into(),
             forwarded_member: member.into(),

@@ -18,7 +18,7 @@ fn judged(head: &str) -> Result<RequestFacts, u16> {
 }
 
 fn client(is_trusted: bool, writes_forwarded: bool) -> ClientFacts {
-    ClientFacts::new("192.0.2.7".parse().unwrap(), 8080, is_trusted, writes_forwarded)
+    ClientFacts::new("192.0.2.7".parse().unwrap(), 8080, false, is_trusted, writes_forwarded)
 }
 
 fn passed_on(head: &str, client: &ClientFacts) -> String {
@@ -326,8 +326,8 @@ fn rfc7239_a_trusted_proxys_word_is_extended_and_anyone_elses_replaced() {
         passed_on(head, &client(true, true))
             .ends_with("Forwarded: for=x, for=192.0.2.7;proto=http;host=\"a\"\r\n\r\n")
     );
-    let v6 = ClientFacts::new("2001:db8::1".parse().unwrap(), 80, false, true);
-    assert!(passed_on(head, &v6).contains("Forwarded: for=\"[2001:db8::1]\";proto=http"));
+    let v6 = ClientFacts::new("2001:db8::1".parse().unwrap(), 80, true, false, true);
+    assert!(passed_on(head, &v6).contains("Forwarded: for=\"[2001:db8::1]\";proto=https"));
 }
 
 proptest! {

@@ -1,14 +1,19 @@
 //! The proxy's metrics: cells that one worker writes and nobody waits for, summed when somebody asks.
 
+mod families;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily};
 
 use crate::l7::Refusal;
+use crate::tls::Tls;
+use crate::tls::metrics::{HandshakeCells, KINDS, REASONS};
+use families::{FAMILIES, Family, counter, failures, gauge, handshakes, histogram};
 
 /// Upper bounds of the latency buckets, in seconds.
 const BOUNDS: [f64; 14] =
@@ -22,64 +27,6 @@ const BOUNDS_US: [u64; 14] = [
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
 /// Sides a failure can be the fault of.
 const FAULTS: [&str; 3] = ["downstream", "upstream", "us"];
-
-/// What a family is: name, help with unit, label names, kind.
-type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
-
-/// Every metric of listeners and of HTTP.
-const FAMILIES: [Family; 11] = [
-    (
-        "portolan_proxy_requests_total",
-        "Requests, by listener and class of the status sent.",
-        &["listener", "class"],
-        MetricType::COUNTER,
-    ),
-    (
-        "portolan_proxy_request_seconds",
-        "Time from the end of the request head to the end of the response, in seconds.",
-        &["listener"],
-        MetricType::HISTOGRAM,
-    ),
-    ("portolan_proxy_connections", "Downstream connections open.", &["listener"], MetricType::GAUGE),
-    (
-        "portolan_proxy_connections_total",
-        "Downstream connections accepted.",
-        &["listener"],
-        MetricType::COUNTER,
-    ),
-    (
-        "portolan_proxy_connections_refused_total",
-        "Downstream connections turned away at the limit.",
-        &["listener"],
-        MetricType::COUNTER,
-    ),
-    ("portolan_proxy_accept_errors_total", "Accepts that failed.", &["listener"], MetricType::COUNTER),
-    (
-        "portolan_proxy_refusals_total",
-        "Requests answered by the proxy itself, by whose fault that is.",
-        &["fault"],
-        MetricType::COUNTER,
-    ),
-    (
-        "portolan_proxy_upstream_connects_total",
-        "Connections opened to endpoints, failed ones included.",
-        &[],
-        MetricType::COUNTER,
-    ),
-    (
-        "portolan_proxy_upstream_reuses_total",
-        "Requests sent on a connection that was idle.",
-        &[],
-        MetricType::COUNTER,
-    ),
-    ("portolan_proxy_upstream_idle", "Idle connections to endpoints.", &[], MetricType::GAUGE),
-    (
-        "portolan_proxy_access_log_dropped_total",
-        "Lines of the access log that were dropped because the writer lagged.",
-        &[],
-        MetricType::COUNTER,
-    ),
-];
 
 /// A number that one thread changes and others read.
 #[derive(Debug, Default)]
@@ -124,6 +71,7 @@ pub(crate) struct ListenerCells {
     accepted: Cell,
     refused: Cell,
     accept_errors: Cell,
+    pub(crate) tls: HandshakeCells,
 }
 
 impl WorkerCells {
@@ -188,11 +136,11 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Metrics that `registry` asks for.
-    pub(crate) fn register(registry: &prometheus::Registry) -> Self {
+    pub(crate) fn register(registry: &prometheus::Registry, tls: Arc<Tls>) -> Self {
         let metrics = Self::default();
         let descriptions = FAMILIES.iter().map(describe).collect();
         registry
-            .register(Box::new(Summed { metrics: metrics.clone(), descriptions }))
+            .register(Box::new(Summed { metrics: metrics.clone(), tls, descriptions }))
             .expect("a registry gets the proxy's metrics once");
         metrics
     }
@@ -214,6 +162,7 @@ fn describe(family: &Family) -> Desc {
 
 struct Summed {
     metrics: Metrics,
+    tls: Arc<Tls>,
     descriptions: Vec<Desc>,
 }
 
@@ -226,10 +175,14 @@ struct Sums {
     idle: u64,
     log_dropped: u64,
     listeners: BTreeMap<Arc<str>, ListenerSums>,
+    strangers: Vec<(Arc<str>, u64)>,
+    first_expiry: Option<i64>,
 }
 
 #[derive(Default)]
 struct ListenerSums {
+    handshakes: [u64; KINDS.len()],
+    failed_handshakes: [u64; REASONS.len()],
     classes: [u64; 6],
     buckets: [u64; BOUNDS.len() + 1],
     micros: u64,
@@ -240,8 +193,8 @@ struct ListenerSums {
 }
 
 impl Sums {
-    fn of(metrics: &Metrics) -> Self {
-        let mut sums = Self::default();
+    fn of(metrics: &Metrics, tls: &Tls) -> Self {
+        let mut sums = Self { strangers: tls.strangers(), first_expiry: tls.first_end(), ..Self::default() };
         for worker in metrics.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             add_all(&mut sums.faults, &worker.faults);
             sums.connects += worker.connects.get();
@@ -257,6 +210,8 @@ impl Sums {
                 sum.accepted += cells.accepted.get();
                 sum.refused += cells.refused.get();
                 sum.accept_errors += cells.accept_errors.get();
+                add_all(&mut sum.handshakes, &cells.tls.done);
+                add_all(&mut sum.failed_handshakes, &cells.tls.failed);
             }
         }
         sums
@@ -285,6 +240,31 @@ impl Sums {
             "portolan_proxy_upstream_reuses_total" => vec![counter(&[], self.reuses)],
             "portolan_proxy_upstream_idle" => vec![gauge(&[], self.idle)],
             "portolan_proxy_access_log_dropped_total" => vec![counter(&[], self.log_dropped)],
+            _ => self.tls(name),
+        }
+    }
+
+    /// The metrics of one family of TLS, of listeners that speak it. A series is there before anything happened, so
+    /// that a rate counts its first event.
+    fn tls(&self, name: &str) -> Vec<Metric> {
+        let series = |of: fn(&str, &ListenerSums) -> Vec<Metric>| {
+            let listeners = self.strangers.iter().filter_map(|(name, _)| self.listeners.get_key_value(name));
+            listeners.flat_map(|(name, sums)| of(name, sums)).collect()
+        };
+        match name {
+            "portolan_proxy_tls_handshakes_total" => {
+                series(|listener, sums| handshakes(&[("listener", listener)], &sums.handshakes))
+            }
+            "portolan_proxy_tls_handshake_failures_total" => {
+                series(|listener, sums| failures(&[("listener", listener)], &sums.failed_handshakes))
+            }
+            "portolan_proxy_tls_unknown_names_total" => {
+                self.strangers.iter().map(|(name, count)| counter(&[("listener", name)], *count)).collect()
+            }
+            "portolan_proxy_tls_first_expiry_timestamp_seconds" => {
+                let seconds = self.first_expiry.and_then(|end| u64::try_from(end).ok());
+                seconds.map(|seconds| gauge(&[], seconds)).into_iter().collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -313,7 +293,7 @@ impl Collector for Summed {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let sums = Sums::of(&self.metrics);
+        let sums = Sums::of(&self.metrics, &self.tls);
         let family = |(name, help, _, kind): &Family| {
             let mut family = MetricFamily::default();
             family.set_name((*name).to_owned());
@@ -326,50 +306,6 @@ impl Collector for Summed {
     }
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
-    let pair = |(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    pairs.iter().map(pair).collect()
-}
-
-fn counter(pairs: &[(&str, &str)], value: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
-    let mut metric = Metric::from_label(labels(pairs));
-    metric.set_counter(counter);
-    metric
-}
-
-fn gauge(pairs: &[(&str, &str)], value: u64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value as f64);
-    let mut metric = Metric::from_label(labels(pairs));
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn histogram(name: &str, sums: &ListenerSums) -> Metric {
-    let mut below = 0;
-    let bucket = |(bound, count): (&f64, &u64)| {
-        below += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(*bound);
-        bucket.set_cumulative_count(below);
-        bucket
-    };
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(BOUNDS.iter().zip(&sums.buckets).map(bucket).collect());
-    histogram.set_sample_count(sums.buckets.iter().sum());
-    histogram.set_sample_sum(sums.micros as f64 / 1e6);
-    let mut metric = Metric::from_label(labels(&[("listener", name)]));
-    metric.set_histogram(histogram);
-    metric
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,7 +313,11 @@ mod tests {
     #[test]
     fn every_family_is_served_and_sums_over_workers() {
         let registry = prometheus::Registry::new();
-        let metrics = Metrics::register(&registry);
+        let mut config = crate::fixture::config(Vec::new());
+        config.listeners[0].protocol = crate::ListenerProtocol::Https;
+        let tls = Tls::new(&config.tls);
+        tls.replace(&config, &crate::tls::Certificates::default());
+        let metrics = Metrics::register(&registry, Arc::new(tls));
         let name: Arc<str> = "web".into();
         for _ in 0..2 {
             let worker = metrics.worker();
@@ -386,9 +326,14 @@ mod tests {
             listener.request(200, Duration::from_millis(2));
             listener.request(499, Duration::from_secs(100));
             worker.connects.add(2);
+            listener
+                .tls
+                .succeeded(Some(rustls::ProtocolVersion::TLSv1_3), Some(rustls::HandshakeKind::Resumed));
+            listener.tls.failed(crate::tls::metrics::Failure::TimedOut);
         }
         let families = registry.gather();
-        assert_eq!(families.len(), FAMILIES.len());
+        // The one about certificates has nothing to tell while there are none.
+        assert_eq!(families.len(), FAMILIES.len() - 1);
         let text = prometheus::TextEncoder::new().encode_to_string(&families).unwrap();
         for line in [
             "portolan_proxy_requests_total{class=\"2xx\",listener=\"web\"} 2",
@@ -400,6 +345,9 @@ mod tests {
             "portolan_proxy_request_seconds_count{listener=\"web\"} 4",
             "portolan_proxy_connections{listener=\"web\"} 6",
             "portolan_proxy_upstream_connects_total 4",
+            "portolan_proxy_tls_handshakes_total{listener=\"web\",resumed=\"true\",version=\"1.3\"} 2",
+            "portolan_proxy_tls_handshakes_total{listener=\"web\",resumed=\"true\",version=\"1.2\"} 0",
+            "portolan_proxy_tls_handshake_failures_total{listener=\"web\",reason=\"timeout\"} 2",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

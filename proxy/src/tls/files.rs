@@ -1,0 +1,100 @@
+//! Everything that the configuration names by path, read as of one moment.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::certificate::{self, Certificate, CertificateError};
+use super::choice::CertificateSet;
+use super::{CertificateConfig, CertificateSource, provider};
+use crate::Config;
+
+/// Time of the last change, length, and inode: a file moved over another may have the first two in common.
+type Look = Option<(SystemTime, u64, u64)>;
+
+/// The certificates that a configuration names.
+#[derive(Debug, Default)]
+pub struct Certificates {
+    entries: Vec<(CertificateConfig, Vec<Certificate>)>,
+    looks: BTreeMap<PathBuf, Look>,
+}
+
+impl Certificates {
+    /// Reads the certificates of `config`, and tells in the log of those whose term is over or has not begun. Blocks
+    /// on the file system.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn read(config: &Config) -> Result<Self, CertificateError> {
+        let provider = provider();
+        // Before the files are read, so that what changes meanwhile is seen as a change.
+        let looks = looks(config);
+        let mut entries = Vec::with_capacity(config.certificates.len());
+        for entry in &config.certificates {
+            entries.push((entry.clone(), certificate::read(&entry.source, &provider)?));
+        }
+        let read = Self { entries, looks };
+        read.tell_terms();
+        Ok(read)
+    }
+
+    /// Whether the files of `config` are others than those that were read.
+    pub(super) fn differ(&self, config: &Config) -> bool {
+        self.looks != looks(config)
+    }
+
+    /// Takes the files of `config` as seen, though they could not be used.
+    pub(super) fn note(&mut self, config: &Config) {
+        self.looks = looks(config);
+    }
+
+    /// Those that a listener may show.
+    pub(super) fn of_listener(&self, listener: &str) -> CertificateSet {
+        let entries = self.entries.iter().filter(|(entry, _)| entry.is_for(listener));
+        CertificateSet::new(entries.flat_map(|(_, certificates)| certificates))
+    }
+
+    /// Last second of the certificate that ends first, Unix time.
+    pub(super) fn first_end(&self) -> Option<i64> {
+        self.entries.iter().flat_map(|(_, certificates)| certificates).map(|one| one.not_after).min()
+    }
+
+    /// A certificate out of its term still serves: some clients do not care, and the others see why.
+    fn tell_terms(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        for certificate in self.entries.iter().flat_map(|(_, certificates)| certificates) {
+            let file = certificate.file.display();
+            if certificate.not_after < now {
+                tracing::warn!(%file, "the certificate has expired; clients will refuse it");
+            } else if certificate.not_before > now {
+                tracing::warn!(%file, "the certificate is not valid yet; clients will refuse it");
+            }
+        }
+    }
+}
+
+/// What can be seen of the files of `config` without reading them.
+fn looks(config: &Config) -> BTreeMap<PathBuf, Look> {
+    let mut looks = BTreeMap::new();
+    for entry in &config.certificates {
+        match &entry.source {
+            CertificateSource::Pair { cert, key } => {
+                note(&mut looks, cert);
+                note(&mut looks, key);
+            }
+            CertificateSource::Path(path) => {
+                note(&mut looks, path);
+                let inside = std::fs::read_dir(path).into_iter().flatten().flatten();
+                inside.for_each(|inside| note(&mut looks, &inside.path()));
+            }
+        }
+    }
+    looks
+}
+
+fn note(looks: &mut BTreeMap<PathBuf, Look>, path: &Path) {
+    let look = std::fs::metadata(path).ok().and_then(|is| Some((is.modified().ok()?, is.len(), is.ino())));
+    looks.insert(path.to_owned(), look);
+}

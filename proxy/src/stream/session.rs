@@ -115,7 +115,13 @@ impl Session {
 
     /// Puts the alert that goes with an error behind `control`.
     pub(super) fn gather_alert(&mut self, control: &mut Vec<u8>) {
-        while let (_, Ok(Step::More)) = self.step(&mut [], control, |_| ()) {}
+        // What has been said already goes first, so the library looks at nothing else while there is something to say.
+        // Afterwards it would go on reading, and expect messages where it left them.
+        while self.wants_write() {
+            if self.step(&mut [], control, |_| ()).1.is_err() {
+                return;
+            }
+        }
     }
 
     /// What is left of the handshake costs little: the keys are agreed on, and nothing is to be signed any more.

@@ -54,8 +54,8 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// After a handshake: octets that came behind it, content that came with it, messages that go with the first
-    /// write.
+    /// After a handshake: octets that came behind it and that the session has looked at, content that came with it,
+    /// messages that go with the first write.
     pub(super) fn new(
         socket: TcpStream,
         session: Session,
@@ -69,7 +69,7 @@ impl TlsStream {
             cipher.reserve(stock, WIRE.max(incoming.len()));
             cipher.append(incoming);
         }
-        Self {
+        let mut stream = Self {
             socket,
             session,
             stock: Rc::clone(stock),
@@ -82,7 +82,10 @@ impl TlsStream {
             is_joining: false,
             has_ended: false,
             has_said_end: false,
-        }
+        };
+        // A whole record that is still there belongs to a message in part.
+        stream.is_joining = stream.can_decode();
+        stream
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {

@@ -1,5 +1,6 @@
 //! Threads that do the arithmetic of handshakes, so that no worker stands still for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rustix::process::{getpriority_process, setpriority_process};
@@ -83,10 +84,19 @@ fn run(jobs: &Receiver<Job>) {
     let _ = getpriority_process(own).and_then(|niceness| setpriority_process(own, niceness + NICENESS));
     while let Ok(Job { mut work, done }) = jobs.recv() {
         // A connection that has gone meanwhile is not worth the work.
-        if !done.is_closed() {
+        if done.is_closed() {
+            continue;
+        }
+        // A thread that ended would take the handshakes of every worker it serves with it. What has panicked is
+        // dropped, and its connection with it.
+        let performed = catch_unwind(AssertUnwindSafe(|| {
             work.perform();
+            work
+        }));
+        match performed {
             // Gone meanwhile after all.
-            let _ = done.send(work);
+            Ok(work) => drop(done.send(work)),
+            Err(_) => tracing::error!("a step of a TLS handshake panicked"),
         }
     }
 }

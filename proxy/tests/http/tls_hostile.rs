@@ -1,9 +1,13 @@
 //! Clients of an `https` listener that are slow, wrong or malicious: none of them costs the others anything.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::authority::{Authority, connect};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::ConnectionTrafficSecrets;
+
+use crate::authority::{Authority, NEW, connect};
 use crate::harness::{Backend, Client, HELLO, Node, eventually, get};
 
 const APP: &str = "app.example";
@@ -98,6 +102,66 @@ fn what_is_no_handshake_is_refused_with_an_alert() {
     eventually("counted", || failures(&node, "protocol") == 1.0);
 }
 
+/// The second message waits in the library while the alert about the first is made.
+#[test]
+fn two_messages_in_one_record_of_which_the_first_is_wrong_are_refused() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let authority = Authority::new();
+    let node = Node::with(authority.app(), &[backend.address]);
+    for _ in 0..8 {
+        let mut client = node.connect();
+        client.send(b"\x16\x03\x01\0\x0a\x01\0\0\x02\xff\xff\0\0\0\0");
+        assert_eq!(client.exactly(2)[0], 0x15, "an alert");
+        client.rest();
+    }
+    let mut client = connect(node.address, APP, &authority.believer().config()).unwrap();
+    client.send(get("/"));
+    assert_eq!(client.response().text(), "hello", "the threads for handshakes still work");
+}
+
+/// A record with the first octets of a handshake message, the second record under these keys.
+fn part_of_a_message(secrets: &ConnectionTrafficSecrets) -> Vec<u8> {
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another cipher") };
+    // KeyUpdate (RFC 8446 §4.6.3) without its last octet; then the type of the record's content.
+    let mut record = vec![24, 0, 0, 1, 22];
+    let head = [23, 3, 3, 0, 5 + 16];
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+    nonce[11] ^= 1;
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(head), &mut record).unwrap();
+    [&head[..], &record].concat()
+}
+
+#[test]
+fn a_message_that_comes_in_part_behind_the_handshake_hinders_no_answer() {
+    let authority = Authority::new();
+    let node = Node::with(authority.app(), &[]);
+    let mut believer = authority.believer();
+    believer.versions = NEW;
+    let mut config = Arc::unwrap_or_clone(believer.config());
+    config.enable_secret_extraction = true;
+    let mut client = rustls::ClientConnection::new(config.into(), APP.try_into().unwrap()).unwrap();
+    let mut socket = node.connect();
+    let mut flight = Vec::new();
+    while client.is_handshaking() {
+        client.write_tls(&mut flight).unwrap();
+        socket.send(std::mem::take(&mut flight));
+        client.read_tls(&mut socket.stream).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    // More than is read at once, and refused at once.
+    client.writer().write_all(&[&b"nonsense\r\n\r\n"[..], &[b'a'; 9000]].concat()).unwrap();
+    while client.wants_write() {
+        client.write_tls(&mut flight).unwrap();
+    }
+    let (number, secrets) = client.dangerous_extract_secrets().unwrap().tx;
+    assert_eq!(number, 1);
+    flight.extend(part_of_a_message(&secrets));
+    socket.send(flight);
+    // Tickets, an answer and the closing message; nobody is left to decrypt them.
+    assert!(socket.rest().len() > 200);
+}
+
 #[test]
 fn rubbish_after_the_handshake_ends_one_connection_and_no_other() {
     let (backend, _requests) = Backend::answering(HELLO);
@@ -162,7 +226,7 @@ fn more_handshakes_than_allowed_are_turned_away_and_the_rest_goes_on() {
     eventually("both wait", || node.metric("portolan_proxy_connections{listener=\"web\"}") == 2.0);
     let mut third = node.connect();
     assert!(third.is_closed());
-    assert_eq!(failures(&node, "overload"), 1.0);
+    eventually("counted", || failures(&node, "overload") == 1.0);
     drop(waiting);
     eventually("they are gone", || failures(&node, "closed") == 2.0);
     let mut client = connect(node.address, APP, &authority.believer().config()).unwrap();

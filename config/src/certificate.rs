@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portolan_proxy::ListenerProtocol;
-use portolan_proxy::tls::{CertificateConfig, CertificateSource, TlsConfig, TlsVersion};
+use portolan_proxy::tls::{CertificateConfig, CertificateSource, Role, TlsConfig, TlsVersion};
 use toml::de::DeValue;
 
 use crate::keys::{PROXY_CERTIFICATE, PROXY_TLS};
@@ -134,7 +134,7 @@ impl NeededCertificate {
     pub(crate) fn look(&self, reading: &Reading<'_>) {
         let provider = portolan_proxy::tls::provider();
         let Err(error) = portolan_proxy::tls::read_certificates(&self.source, &provider) else { return };
-        let (name, span) = if error.is_of_key { &self.key } else { &self.cert };
+        let (name, span) = if error.role == Role::Key { &self.key } else { &self.cert };
         let file = value::quoted(&error.file.to_string_lossy());
         let hint = "relative paths start at the directory of the configuration file";
         reading.mistake(span, format!("{name}: {file} {}", error.why), hint);

@@ -242,6 +242,7 @@ fn find_needed(reading: &Reading<'_>, outside: Outside) {
         match needed {
             _ if outside == Outside::Nothing => {}
             Needed::Certificate(certificate) => certificate.look(reading),
+            Needed::UpstreamTls(files) => files.look(reading),
             _ if outside == Outside::Certificates => {}
             Needed::File { key, path: At { value: path, span } } => {
                 if let Err((what, hint)) = readable(path) {

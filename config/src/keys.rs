@@ -318,14 +318,18 @@ const UPSTREAM_KEYS: &[Key] = &[
     key("retry_budget", Toml("\"20%\"")),
 ];
 
-pub(crate) static PROXY_UPSTREAM: Keys =
-    Keys { title: "[proxy.upstream]", keys: UPSTREAM_KEYS, sections: &["ejection", "check"], ..NO_KEYS };
+pub(crate) static PROXY_UPSTREAM: Keys = Keys {
+    title: "[proxy.upstream]",
+    keys: UPSTREAM_KEYS,
+    sections: &["ejection", "check", "tls"],
+    ..NO_KEYS
+};
 
 pub(crate) static PROXY_SERVICE: Keys = Keys {
     title: "[[proxy.service]]",
     keys: &[key("name", Words("required"))],
     shared: UPSTREAM_KEYS,
-    sections: &["ejection", "check"],
+    sections: &["ejection", "check", "tls"],
     ..NO_KEYS
 };
 
@@ -358,6 +362,21 @@ pub(crate) static UPSTREAM_CHECK: Keys =
 
 pub(crate) static SERVICE_CHECK: Keys =
     Keys { title: "[proxy.service.check]", shared: CHECK_KEYS, ..NO_KEYS };
+
+const UPSTREAM_TLS_KEYS: &[Key] = &[
+    key("enabled", Words("`true` for ports with `app = \"https\"`")),
+    key("ca", Words("the built-in authorities")),
+    key("verify", Toml("true")),
+    key("server_name", Words("the endpoint's address")),
+    key("cert", Words("none")),
+    key("key", Words("none")),
+];
+
+pub(crate) static UPSTREAM_TLS: Keys =
+    Keys { title: "[proxy.upstream.tls]", keys: UPSTREAM_TLS_KEYS, ..NO_KEYS };
+
+pub(crate) static SERVICE_TLS: Keys =
+    Keys { title: "[proxy.service.tls]", shared: UPSTREAM_TLS_KEYS, ..NO_KEYS };
 
 pub(crate) static ADMIN: Keys = Keys {
     title: "[admin]",
@@ -398,6 +417,7 @@ pub(crate) static SECTIONS: &[&Keys] = &[
     &PROXY_SERVICE,
     &UPSTREAM_EJECTION,
     &UPSTREAM_CHECK,
+    &UPSTREAM_TLS,
     &ADMIN,
 ];
 

@@ -38,6 +38,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod upstream_tls;
 mod value;
 
 pub use config::{Config, FILE_LEN_MAX};

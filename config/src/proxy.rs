@@ -14,7 +14,7 @@ use toml::de::DeValue;
 use crate::certificate::{self, ReadCertificate};
 use crate::keys::{
     PROXY_ACCESS_LOG, PROXY_LIMITS, PROXY_LISTENER, PROXY_ROUTE, PROXY_SERVICE, PROXY_TIMEOUTS,
-    PROXY_UPSTREAM, SERVICE_CHECK, SERVICE_EJECTION, UPSTREAM_CHECK, UPSTREAM_EJECTION,
+    PROXY_UPSTREAM,
 };
 use crate::route::{self, ROUTES_MAX, ReadRoute};
 use crate::section::{At, Section};
@@ -73,7 +73,7 @@ impl ReadProxy {
         let routes = section.sections("route", &PROXY_ROUTE, ROUTES_MAX);
         let upstream = section.section("upstream", &PROXY_UPSTREAM).map_or_else(
             || absent.upstream.clone(),
-            |table| upstream::read(&table, &absent.upstream, &UPSTREAM_EJECTION, &UPSTREAM_CHECK),
+            |table| upstream::read(&table, &absent.upstream, &upstream::OF_ALL),
         );
         let config = Config {
             listeners: listeners.iter().map(ReadListener::config).collect(),
@@ -157,7 +157,7 @@ fn services(
     let mut services: Vec<(portolan_table::ServiceName, UpstreamConfig)> = Vec::new();
     let mut names = std::collections::HashSet::new();
     for table in section.sections("service", &PROXY_SERVICE, SERVICES_MAX) {
-        let own = upstream::read(&table, upstream, &SERVICE_EJECTION, &SERVICE_CHECK);
+        let own = upstream::read(&table, upstream, &upstream::OF_ONE);
         let Some(name) = table.required("name", "write name = \"web.shop.prod\"", value::service_name) else {
             continue;
         };

@@ -12,6 +12,7 @@ use crate::certificate::NeededCertificate;
 use crate::environment::Environment;
 use crate::keys::Keys;
 use crate::suggest::suggestion;
+use crate::upstream_tls::NeededUpstreamTls;
 use crate::value::{Parsed, Wrong, shown, text};
 
 /// A value and where it stands, in bytes of the file.
@@ -47,6 +48,7 @@ pub(crate) enum Needed {
     File { key: String, path: At<PathBuf> },
     Variable { key: String, name: At<String> },
     Certificate(NeededCertificate),
+    UpstreamTls(NeededUpstreamTls),
 }
 
 /// One reading of a file: its surroundings, and what is noted on the way.

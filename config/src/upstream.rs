@@ -6,20 +6,34 @@ use std::sync::Arc;
 use portolan_proxy::{Balance, CheckConfig, CheckKind, EjectionConfig, HashKey, UpstreamConfig};
 use toml::de::DeValue;
 
-use crate::keys::Keys;
+use crate::keys::{
+    Keys, SERVICE_CHECK, SERVICE_EJECTION, SERVICE_TLS, UPSTREAM_CHECK, UPSTREAM_EJECTION, UPSTREAM_TLS,
+};
 use crate::section::Section;
+use crate::upstream_tls;
 use crate::value::{self, Parsed, quoted, wrong};
 
+/// The sections below one of upstream keys.
+#[derive(Debug)]
+pub(crate) struct Below {
+    ejection: &'static Keys,
+    check: &'static Keys,
+    tls: &'static Keys,
+}
+
+/// Those of `[proxy.upstream]`.
+pub(crate) const OF_ALL: Below =
+    Below { ejection: &UPSTREAM_EJECTION, check: &UPSTREAM_CHECK, tls: &UPSTREAM_TLS };
+/// Those of `[[proxy.service]]`.
+pub(crate) const OF_ONE: Below =
+    Below { ejection: &SERVICE_EJECTION, check: &SERVICE_CHECK, tls: &SERVICE_TLS };
+
 /// Reads the upstream keys of `section`; what is absent is as in `inherited`.
-pub(crate) fn read(
-    section: &Section<'_>,
-    inherited: &UpstreamConfig,
-    ejection_keys: &'static Keys,
-    check_keys: &'static Keys,
-) -> UpstreamConfig {
+pub(crate) fn read(section: &Section<'_>, inherited: &UpstreamConfig, below: &Below) -> UpstreamConfig {
     let count = |key, min, max| section.read(key, value::count(min, max));
-    let ejection = section.section("ejection", ejection_keys);
-    let check = section.section("check", check_keys);
+    let ejection = section.section("ejection", below.ejection);
+    let check = section.section("check", below.check);
+    let tls = section.section("tls", below.tls);
     UpstreamConfig {
         balance: balance(section, &inherited.balance),
         in_flight_max: count("in_flight_max", 0, 1_000_000).unwrap_or(inherited.in_flight_max),
@@ -28,6 +42,7 @@ pub(crate) fn read(
         idle_timeout: section.read("idle_timeout", value::time).unwrap_or(inherited.idle_timeout),
         attempts_max: count("attempts", 1, 10).unwrap_or(inherited.attempts_max),
         retry_budget: section.read("retry_budget", value::share).unwrap_or(inherited.retry_budget),
+        tls: tls.map_or_else(|| inherited.tls.clone(), |s| upstream_tls::read(&s, &inherited.tls)),
         ejection: ejection
             .map_or_else(|| inherited.ejection.clone(), |s| read_ejection(&s, inherited.ejection.as_ref())),
         check: check.map_or_else(|| inherited.check.clone(), |s| read_check(&s, inherited.check.as_ref())),

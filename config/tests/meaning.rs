@@ -1,13 +1,14 @@
 //! What a file means: defaults, units, inheritance and what is taken from the surroundings.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portolan_config::{Config, Environment, LogFormat};
 use portolan_discovery::{Auth, Secret, SourceKind};
+use portolan_proxy::tls::ServerName;
 use portolan_proxy::{AccessLogPath, Balance, CheckKind, HashKey, ListenerProtocol};
-use portolan_table::{HostMatch, MergePolicy, PathMatch, RouteOrigin, SourceId};
+use portolan_table::{AppProtocol, HostMatch, MergePolicy, PathMatch, RouteOrigin, SourceId};
 
 fn environment() -> Environment {
     Environment {
@@ -274,6 +275,41 @@ check = { type = "tcp", fall = 9 }
     assert!(bare.ejection.is_none() && bare.check.is_none());
     let tcp = of("tcp").check.as_ref().unwrap();
     assert_eq!((&tcp.kind, tcp.fall, tcp.interval), (&CheckKind::Tcp, 9, Duration::from_secs(10)));
+}
+
+#[test]
+fn tls_to_endpoints_is_inherited_key_by_key() {
+    let config = parse(
+        r#"
+[proxy.upstream.tls]
+ca = "ca.pem"
+cert = "own.crt"
+key = "own.key"
+[[proxy.service]]
+name = "named"
+tls = { enabled = true, server_name = "shop.internal" }
+[[proxy.service]]
+name = "addressed"
+tls = { server_name = "10.0.0.7", verify = false }
+"#,
+    );
+    let common = &config.proxy.upstream.tls;
+    assert_eq!((common.enabled, common.verify, &common.server_name), (None, true, &None));
+    assert_eq!(common.ca.as_deref(), Some(Path::new("/etc/portolan/ca.pem")));
+    let own = ("/etc/portolan/own.crt".into(), "/etc/portolan/own.key".into());
+    assert_eq!(common.identity, Some(own));
+    assert!(common.is_for(AppProtocol::Https) && !common.is_for(AppProtocol::Http));
+    let [(_, named), (_, addressed)] = &*config.proxy.services else { panic!("two services") };
+    assert_eq!((&named.tls.ca, &named.tls.identity), (&common.ca, &common.identity));
+    assert_eq!(named.tls.server_name, Some(ServerName::try_from("shop.internal").unwrap()));
+    assert!(named.tls.is_for(AppProtocol::Unknown));
+    assert!(!addressed.tls.verify);
+    assert!(matches!(addressed.tls.server_name, Some(ServerName::IpAddress(_))));
+
+    let config = parse(
+        "[proxy.upstream.tls]\nverify = false\n[[proxy.service]]\nname = \"a\"\ntls = { ca = \"ca.pem\" }\n",
+    );
+    assert!(!config.proxy.upstream.tls.verify && config.proxy.services[0].1.tls.verify);
 }
 
 #[test]

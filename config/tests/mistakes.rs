@@ -168,3 +168,30 @@ fn check_looks_for_files_and_variables_and_load_does_not() {
     let told = Config::check(&path, &environment).unwrap_err();
     assert!(told.list().len() == 1 && told.list()[0].message.contains("is not a file"), "{told}");
 }
+
+#[test]
+fn files_of_tls_to_endpoints_must_be_fit() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("empty.pem", "");
+    write(
+        "p.toml",
+        "[proxy.upstream.tls]\nca = \"ca.pem\"\n[[proxy.service]]\nname = \"a\"\n\
+         tls = { verify = false, cert = \"empty.pem\", key = \"empty.pem\" }\n\
+         [[proxy.service]]\nname = \"b\"\ntls = { ca = \"empty.pem\" }\n",
+    );
+    let path = directory.path().join("p.toml");
+    let environment = Environment::default();
+    assert!(Config::load(&path, &environment).is_ok());
+    for told in [Config::check(&path, &environment), Config::load_to_run(&path, &environment)] {
+        let told = told.unwrap_err();
+        let told: Vec<(usize, usize, &str)> = told
+            .list()
+            .iter()
+            .map(|mistake| (mistake.line, mistake.column, mistake.message.rsplit("pem\" ").next().unwrap()))
+            .collect();
+        let expected =
+            [(2, 6, "does not exist"), (5, 51, "holds no private key"), (8, 14, "holds no certificate")];
+        assert_eq!(told, expected);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use portolan_table::{RouteSpec, ServiceName};
 
-use crate::tls::{CertificateConfig, TlsConfig};
+use crate::tls::{CertificateConfig, TlsConfig, UpstreamTlsConfig};
 
 /// Everything the proxy is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +79,8 @@ pub struct UpstreamConfig {
     pub attempts_max: u32,
     /// Retries allowed as a share of requests (0.0 to 1.0) over the last ten seconds.
     pub retry_budget: f64,
+    /// How TLS is spoken to the endpoints.
+    pub tls: UpstreamTlsConfig,
     /// Passive ejection; `None` for none.
     pub ejection: Option<EjectionConfig>,
     /// Active checks; `None` (the default) believes the scheduler.
@@ -234,6 +236,7 @@ impl Default for UpstreamConfig {
             idle_timeout: Duration::from_secs(60),
             attempts_max: 3,
             retry_budget: 0.2,
+            tls: UpstreamTlsConfig::default(),
             ejection: Some(EjectionConfig::default()),
             check: None,
         }

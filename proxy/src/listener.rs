@@ -1,6 +1,7 @@
 //! Listening sockets: one per worker on the same address, so that no worker waits for another's accept.
 
 use core::net::SocketAddr;
+use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 use std::future::poll_fn;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ListenerConfig, ListenerProtocol};
 use crate::l4;
 use crate::l7::{Connection, ListenerState, OVERLOADED, PLAIN_HTTP, TICK};
-use crate::stream::{self, Failed, Stream};
+use crate::stream::Stream;
 use crate::tls::ListenerTls;
 use crate::tls::metrics::Failure;
 use crate::udp;
@@ -227,8 +228,19 @@ async fn encrypted(worker: Rc<Worker>, state: Rc<ListenerState>, client: TcpStre
         Poll::Ready(())
     })
     .await;
-    timer.set(worker.config().timeouts.tls_handshake);
-    let accepted = stream::accept(&worker, tls, client, &timer).await;
+    let (limit, most) = {
+        let config = worker.config();
+        (config.timeouts.tls_handshake, config.limits.tls_handshakes_max)
+    };
+    timer.set(limit);
+    let accepted = {
+        let mut accepting = pin!(worker.handshakes.accept(tls, client, most));
+        poll_fn(|cx| match accepting.as_mut().poll(cx) {
+            Poll::Pending if timer.is_expired() => Poll::Ready(Err((Failure::TimedOut, None))),
+            polled => polled,
+        })
+        .await
+    };
     drop(timer);
     match accepted {
         Ok(client) => {
@@ -236,9 +248,9 @@ async fn encrypted(worker: Rc<Worker>, state: Rc<ListenerState>, client: TcpStre
             state.cells.tls.succeeded(session.protocol_version(), session.handshake_kind());
             Connection::new(&worker, &state, Stream::Tls(Box::new(client)), peer).run().await;
         }
-        Err(Failed { why, socket }) => {
+        Err((why, socket)) => {
             state.cells.tls.failed(why);
-            if why == Failure::Plaintext {
+            if let Some(socket) = socket {
                 Connection::new(&worker, &state, Stream::Tcp(socket), peer).refuse(PLAIN_HTTP).await;
             }
         }

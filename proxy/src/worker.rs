@@ -15,8 +15,8 @@ use crate::l4;
 use crate::l7::{Clock, Pool, Stock, TICK};
 use crate::metrics::{Metrics, WorkerCells};
 use crate::route::Routes;
-use crate::stream::Pending;
-use crate::tls::{Certificates, Tls};
+use crate::stream::Handshakes;
+use crate::tls::{Certificates, Clients, Tls};
 use crate::udp;
 use crate::upstream::{Board, Upstreams};
 
@@ -68,9 +68,12 @@ impl Proxy {
         })
     }
 
-    /// Puts another configuration in force: limits, time-outs, trusted proxies. Requests in progress keep theirs
-    /// for the phase they are in. Routes and policies follow the view, listeners their owner.
-    pub fn reconfigure(&self, config: &Config) {
+    /// Puts another configuration in force, and the certificates that it names: limits, time-outs, trusted proxies.
+    /// Requests in progress keep theirs for the phase they are in. Routes and policies follow the view, listeners
+    /// their owner.
+    pub fn reconfigure(&self, config: &Config, certificates: &Certificates) {
+        // First, so that nobody goes by the one without the other.
+        self.tls.replace(config, certificates);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.clone());
         self.config_version.fetch_add(1, Ordering::Release);
     }
@@ -79,6 +82,12 @@ impl Proxy {
     /// Connections that are open, and handshakes that have begun, go on.
     pub fn certify(&self, certificates: &Certificates) {
         self.tls.replace(&self.config(), certificates);
+    }
+
+    /// What active checks over TLS go by.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        self.tls.clients().clone()
     }
 
     /// The configuration in force.
@@ -101,6 +110,7 @@ impl Proxy {
     pub fn worker(self: &Arc<Self>, index: usize) -> Rc<Worker> {
         let version = self.config_version.load(Ordering::Acquire);
         let clock = Clock::new();
+        let stock = Rc::default();
         Rc::new(Worker {
             table: self.table.clone(),
             routes: self.routes,
@@ -108,9 +118,8 @@ impl Proxy {
             relays: l4::Relays::new(),
             datagrams: Rc::default(),
             pool: Pool::new(&clock),
-            stock: Rc::default(),
-            handshakes: Pending::default(),
-            index,
+            handshakes: Handshakes::new(&self.tls, &stock, index),
+            stock,
             cells: self.metrics.worker(),
             log: self.log.as_ref().map(AccessLog::lines),
             config: RefCell::new(Rc::new(self.present_config())),
@@ -148,9 +157,7 @@ pub struct Worker {
     datagrams: Rc<udp::Listeners>,
     pub(crate) pool: Pool,
     pub(crate) stock: Rc<Stock>,
-    pub(crate) handshakes: Pending,
-    /// Number of the worker.
-    pub(crate) index: usize,
+    pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) cells: Arc<WorkerCells>,
     pub(crate) log: Option<Lines>,

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use portolan_config::Config;
 use portolan_discovery::{Discovery, Handle, Secret};
 use portolan_dns::{ZoneBuilder, ZoneMetrics, Zones};
-use portolan_proxy::tls::Certificates;
+use portolan_proxy::tls::{Certificates, Clients};
 use portolan_proxy::{Proxy, RouteBuilder, Routes};
 use portolan_table::{Publisher, Table, ViewKey};
 use tokio::sync::{mpsc, watch};
@@ -98,7 +98,9 @@ impl Node {
         proxy.certify(&certificates);
         control.spawn(portolan_proxy::tls::watch(Arc::clone(&proxy), certificates, stop.clone()));
         let (proxy_config, checks_config) = watch::channel(Arc::new(config.proxy.clone()));
-        control.spawn(run_checks(table.clone(), checks_config, discovery.clone(), stop.clone()));
+        let checks =
+            run_checks(table.clone(), checks_config, proxy.clients(), discovery.clone(), stop.clone());
+        control.spawn(checks);
 
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let admin = Arc::new(admin::State {
@@ -208,8 +210,7 @@ impl Node {
         let bound = self.sockets.bind(&config, self.workers.len())?;
         self.reload_views(&config).await;
         self.dns.reconfigure(&dns_of(&config));
-        self.proxy.reconfigure(&config.proxy);
-        self.proxy.certify(&certificates);
+        self.proxy.reconfigure(&config.proxy, &certificates);
         self.proxy_config.send_replace(Arc::new(config.proxy.clone()));
         self.admin.access.store(Arc::new(access));
         if config.discovery != self.config.discovery {
@@ -275,12 +276,13 @@ impl Node {
 async fn run_checks(
     table: Table,
     config: watch::Receiver<Arc<portolan_proxy::Config>>,
+    clients: Clients,
     discovery: Handle,
     stop: CancellationToken,
 ) {
     let generations = discovery.generations();
     let report = move |source, instance, health| discovery.set_verdict(source, instance, health);
-    portolan_proxy::checks::run(table, config, generations, report, stop).await;
+    portolan_proxy::checks::run(table, config, generations, clients, report, stop).await;
 }
 
 /// Takes the state directory, or goes on without one if it cannot be used; another holder is an error.

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use probe::Probe;
 use verdict::Streak;
 
+use crate::tls::{Clients, UpstreamTlsConfig};
 use crate::{CheckConfig, Config};
 
 /// Tries that run at once.
@@ -47,6 +48,8 @@ type Identity = (SourceId, SharedStr);
 struct Aim {
     address: SocketAddr,
     check: CheckConfig,
+    /// How TLS is spoken; `None` without.
+    tls: Option<UpstreamTlsConfig>,
 }
 
 /// One instance that is checked.
@@ -66,16 +69,18 @@ struct Outcome {
 }
 
 /// Runs the checks that `config` asks for on the services of `table`, and follows both, until `stop`. On the control
-/// runtime. `report` gets a verdict when it changes, and `None` when an instance is checked no more.
+/// runtime. Checks over TLS go by `clients`. `report` gets a verdict when it changes, and `None` when an instance is checked no more.
 pub async fn run(
     table: Table,
     mut config: watch::Receiver<Arc<Config>>,
     mut generations: watch::Receiver<Generation>,
+    clients: Clients,
     report: impl Fn(SourceId, SharedStr, Option<Health>) + Send,
     stop: CancellationToken,
 ) {
     let (outcomes, mut incoming) = mpsc::channel(1024);
     let mut checks = Checks {
+        clients,
         report,
         outcomes,
         tries: Arc::new(Semaphore::new(TRIES_MAX)),
@@ -107,6 +112,7 @@ pub async fn run(
 }
 
 struct Checks<R> {
+    clients: Clients,
     report: R,
     outcomes: mpsc::Sender<Outcome>,
     tries: Arc<Semaphore>,
@@ -138,6 +144,7 @@ impl<R: Fn(SourceId, SharedStr, Option<Health>)> Checks<R> {
         self.numbers += 1;
         let probe = Probe {
             aim: aim.clone(),
+            clients: self.clients.clone(),
             identity: identity.clone(),
             number: self.numbers,
             outcomes: self.outcomes.clone(),
@@ -173,7 +180,7 @@ fn wanted(core: &Core, config: &Config) -> HashMap<Identity, Aim> {
     let mut wanted = HashMap::new();
     for (name, own) in &config.services {
         if let (Some(check), Some(service)) = (&own.check, core.service(name.as_str())) {
-            add(&mut wanted, service, check);
+            add(&mut wanted, service, check, &own.tls);
         }
     }
     if let Some(check) = &config.upstream.check {
@@ -183,14 +190,15 @@ fn wanted(core: &Core, config: &Config) -> HashMap<Identity, Aim> {
             .collect();
         // In a fixed order, so that the limit always leaves out the same.
         services.sort_by(|a, b| a.name.cmp(&b.name));
-        services.into_iter().for_each(|service| add(&mut wanted, service, check));
+        services.into_iter().for_each(|service| add(&mut wanted, service, check, &config.upstream.tls));
     }
     wanted
 }
 
 /// Adds the running instances of `service`, each at its endpoint of the first TCP port.
-fn add(wanted: &mut HashMap<Identity, Aim>, service: &Service, check: &CheckConfig) {
+fn add(wanted: &mut HashMap<Identity, Aim>, service: &Service, check: &CheckConfig, tls: &UpstreamTlsConfig) {
     let Some(port) = service.ports.iter().find(|port| port.protocol == Protocol::Tcp) else { return };
+    let tls = tls.is_for(port.app_protocol).then_some(tls);
     for endpoint in &port.endpoints {
         let Some(member) = service.members.get(endpoint.member as usize) else { continue };
         let counted_elsewhere = member.admission == Admission::Out(Outside::Duplicate);
@@ -201,8 +209,10 @@ fn add(wanted: &mut HashMap<Identity, Aim>, service: &Service, check: &CheckConf
             tracing::warn!(service = %service.name, limit = PROBERS_MAX, "too many instances to check");
             return;
         }
-        wanted
-            .entry((member.source, member.instance.id.clone()))
-            .or_insert_with(|| Aim { address: endpoint.address, check: check.clone() });
+        wanted.entry((member.source, member.instance.id.clone())).or_insert_with(|| Aim {
+            address: endpoint.address,
+            check: check.clone(),
+            tls: tls.cloned(),
+        });
     }
 }

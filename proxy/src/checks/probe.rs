@@ -4,13 +4,15 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use super::{Aim, Identity, Outcome};
 use crate::CheckKind;
+use crate::tls::Clients;
 
 /// The first try comes within this time, at random, so that a start does not try everybody at once.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
@@ -22,6 +24,7 @@ const HEAD_MAX: usize = 16 * 1024;
 /// What a prober knows.
 pub(super) struct Probe {
     pub(super) aim: Aim,
+    pub(super) clients: Clients,
     pub(super) identity: Identity,
     pub(super) number: u64,
     pub(super) outcomes: mpsc::Sender<Outcome>,
@@ -49,22 +52,24 @@ impl Probe {
 
     async fn attempt(&self) -> io::Result<bool> {
         let stream = TcpStream::connect(self.aim.address).await?;
-        match &self.aim.check.kind {
-            CheckKind::Tcp => Ok(true),
-            CheckKind::Http { path, host } => {
-                let host = host.as_deref().map_or_else(|| self.aim.address.to_string(), str::to_owned);
-                http(stream, path, &host).await
-            }
-        }
+        let CheckKind::Http { path, host } = &self.aim.check.kind else { return Ok(true) };
+        let host = host.as_deref().map_or_else(|| self.aim.address.to_string(), str::to_owned);
+        let Some(tls) = &self.aim.tls else { return http(stream, path, &host).await };
+        let client = self.clients.with(tls).ok_or(io::ErrorKind::NotFound)?;
+        // Resumed most of the time, and then short enough for a thread of the control side.
+        let (config, name) = client.towards(self.aim.address);
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        http(stream, path, &host).await
     }
 }
 
 /// True if a GET is answered with 200 to 399. What follows the head of the response is not read.
-async fn http(mut stream: TcpStream, path: &str, host: &str) -> io::Result<bool> {
+async fn http(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: &str) -> io::Result<bool> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: portolan-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut head = Vec::with_capacity(1024);
     loop {
         if head.len() >= HEAD_MAX || stream.read_buf(&mut head).await? == 0 {

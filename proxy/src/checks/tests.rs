@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::fixture::{self, World};
+use crate::tls::{Certificates, Tls, provider};
 use crate::{CheckKind, UpstreamConfig};
 
 type Report = (SourceId, SharedStr, Option<Health>);
@@ -77,12 +78,15 @@ fn bench(services: Vec<(&str, UpstreamConfig)>) -> Bench {
     let config = with(services);
     let world = World::new(&config);
     let (generations, follow) = watch::channel(Generation(0));
+    let tls = Tls::new(&config.tls);
+    tls.replace(&config, &Certificates::read(&config).unwrap());
+    let clients = tls.clients().clone();
     let (config, configs) = watch::channel(Arc::new(config));
     let (sender, reports) = mpsc::channel(1000);
     let stop = CancellationToken::new();
     let report = move |source, instance, verdict| sender.try_send((source, instance, verdict)).unwrap();
     let mut task = JoinSet::new();
-    task.spawn(run(world.table.clone(), configs, follow, report, stop.clone()));
+    task.spawn(run(world.table.clone(), configs, follow, clients, report, stop.clone()));
     Bench { world, generations, config, reports, stop, task }
 }
 
@@ -196,6 +200,51 @@ async fn another_way_of_checking_keeps_the_verdict_until_it_says_otherwise() {
     assert_eq!(bench.next().await.1, Some(Health::Healthy));
     bench.config.send_replace(Arc::new(with(vec![("app", http("/", None))])));
     assert_eq!(bench.next().await.1, Some(Health::Unhealthy), "nothing is taken back in between");
+}
+
+/// A backend over TLS whose certificate, for its address, is the authority too; and that in PEM.
+async fn encrypted() -> (SocketAddr, String, JoinSet<()>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let server = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(OK.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, made.cert.pem(), task)
+}
+
+#[tokio::test]
+async fn checks_speak_tls_where_requests_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, pem, _task) = encrypted().await;
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    for (enabled, ca, expected) in [
+        (true, Some(ca.clone()), Health::Healthy),
+        (true, None, Health::Unhealthy),
+        (false, Some(ca), Health::Unhealthy),
+    ] {
+        let mut policy = http("/", None);
+        policy.tls = UpstreamTlsConfig { enabled: Some(enabled), ca, ..UpstreamTlsConfig::default() };
+        let mut bench = bench(vec![("app", policy)]);
+        bench.put("app", &[address]);
+        assert_eq!(bench.next().await.1, Some(expected));
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ mod request;
 mod response;
 
 pub(crate) use buffer::{Buffer, LARGE, SMALL, Stock, WIRE};
-pub(crate) use clock::{Clock, TICK, Timer};
+pub(crate) use clock::{Clock, TICK};
 pub(crate) use connection::Connection;
 pub(crate) use origin::ListenerState;
 pub(crate) use pool::Pool;

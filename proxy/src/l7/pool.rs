@@ -55,15 +55,17 @@ impl Pool {
         self.state.borrow().count
     }
 
-    /// A live connection to the endpoint, if one is idle. With `surely` the kernel is asked, not only the last
-    /// events: for a request that may not be sent twice.
-    pub(crate) fn take(&self, address: SocketAddr, slot: Slot, surely: bool) -> Option<Stream> {
+    /// A live connection to the endpoint, with TLS or without, if one is idle. With `surely` the kernel is asked, not
+    /// only the last events: for a request that may not be sent twice.
+    pub(crate) fn take(&self, endpoint: (SocketAddr, Slot), is_tls: bool, surely: bool) -> Option<Stream> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let connections = &mut state.endpoints.get_mut(&(address, slot))?.connections;
+        let connections = &mut state.endpoints.get_mut(&endpoint)?.connections;
         while let Some(mut idle) = connections.pop() {
             state.count -= 1;
-            if idle.stream.is_quiet() && !(surely && has_ended(&idle.stream)) {
+            // One that was made before the configuration changed its mind is of no use.
+            let fits = idle.stream.is_tls() == is_tls;
+            if fits && idle.stream.is_quiet() && !(surely && has_ended(&idle.stream)) {
                 return Some(idle.stream);
             }
         }

@@ -97,6 +97,18 @@ pub(crate) const fn nobody(why: upstream::Refusal) -> Refusal {
     )
 }
 
+/// There is no connection to the endpoint.
+pub(crate) fn not_connected(error: &std::io::Error) -> Refusal {
+    use std::io::ErrorKind;
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match (error.kind(), tls) {
+        (_, Some(rustls::Error::InvalidCertificate(_))) => UPSTREAM_NOT_BELIEVED,
+        (ErrorKind::InvalidData, _) => UPSTREAM_TLS_FAILED,
+        (ErrorKind::ResourceBusy, _) => UPSTREAM_TLS_BUSY,
+        _ => CONNECT_FAILED,
+    }
+}
+
 pub(crate) const NO_ROUTE: Refusal = Refusal::unserved(404, "no route for this host and path");
 pub(crate) const OVERLOADED: Refusal =
     Refusal { status: 503, text: "too many connections to this listener", fault: Fault::Us, close: true };
@@ -104,6 +116,12 @@ pub(crate) const PLAIN_HTTP: Refusal =
     Refusal::bad(400, "this port speaks HTTPS, and a request without TLS came to it: use https://");
 pub(crate) const CONNECT_FAILED: Refusal =
     Refusal::upstream(502, "upstream: the endpoint does not accept connections");
+pub(crate) const UPSTREAM_TLS_FAILED: Refusal =
+    Refusal::upstream(502, "upstream: TLS with the endpoint failed");
+pub(crate) const UPSTREAM_NOT_BELIEVED: Refusal =
+    Refusal::upstream(502, "upstream: the endpoint's certificate is not to be believed");
+pub(crate) const UPSTREAM_TLS_BUSY: Refusal =
+    Refusal::unserved(503, "upstream: too many TLS handshakes at once");
 pub(crate) const CONNECT_TIMED_OUT: Refusal =
     Refusal::upstream(504, "upstream: connecting to the endpoint timed out");
 pub(crate) const UPSTREAM_CLOSED: Refusal =

@@ -9,7 +9,7 @@ use crate::tls::metrics::{KINDS, REASONS};
 pub(super) type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
 
 /// Every metric of listeners, of TLS and of HTTP.
-pub(super) const FAMILIES: [Family; 15] = [
+pub(super) const FAMILIES: [Family; 17] = [
     (
         "portolan_proxy_requests_total",
         "Requests, by listener and class of the status sent.",
@@ -74,6 +74,18 @@ pub(super) const FAMILIES: [Family; 15] = [
         MetricType::COUNTER,
     ),
     (
+        "portolan_proxy_upstream_tls_handshakes_total",
+        "TLS handshakes with endpoints that succeeded.",
+        &["version", "resumed"],
+        MetricType::COUNTER,
+    ),
+    (
+        "portolan_proxy_upstream_tls_failures_total",
+        "TLS handshakes with endpoints that failed, by reason.",
+        &["reason"],
+        MetricType::COUNTER,
+    ),
+    (
         "portolan_proxy_tls_unknown_names_total",
         "TLS handshakes that asked for a name no certificate has.",
         &["listener"],
@@ -113,8 +125,8 @@ pub(super) fn handshakes(labels: &[(&str, &str)], counts: &[u64; KINDS.len()]) -
     series.collect()
 }
 
-/// The same for failures by their reason.
-pub(super) fn failures(labels: &[(&str, &str)], counts: &[u64; REASONS.len()]) -> Vec<Metric> {
+/// The same for failures by their reason, the first of [`REASONS`].
+pub(super) fn failures(labels: &[(&str, &str)], counts: &[u64]) -> Vec<Metric> {
     let series = REASONS.iter().zip(counts);
     series.map(|(reason, count)| counter(&[labels, &[("reason", reason)]].concat(), *count)).collect()
 }

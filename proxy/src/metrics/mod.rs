@@ -56,6 +56,7 @@ pub(crate) struct WorkerCells {
     pub(crate) connects: Cell,
     pub(crate) reuses: Cell,
     idle: Cell,
+    pub(crate) upstream_tls: HandshakeCells,
     pub(crate) log_dropped: Cell,
     listeners: Mutex<Vec<(Arc<str>, Arc<ListenerCells>)>>,
 }
@@ -175,6 +176,8 @@ struct Sums {
     idle: u64,
     log_dropped: u64,
     listeners: BTreeMap<Arc<str>, ListenerSums>,
+    upstream_handshakes: [u64; KINDS.len()],
+    upstream_failures: [u64; REASONS.len()],
     strangers: Vec<(Arc<str>, u64)>,
     first_expiry: Option<i64>,
 }
@@ -200,6 +203,8 @@ impl Sums {
             sums.connects += worker.connects.get();
             sums.reuses += worker.reuses.get();
             sums.idle += worker.idle.get();
+            add_all(&mut sums.upstream_handshakes, &worker.upstream_tls.done);
+            add_all(&mut sums.upstream_failures, &worker.upstream_tls.failed);
             sums.log_dropped += worker.log_dropped.get();
             for (name, cells) in worker.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let sum = sums.listeners.entry(Arc::clone(name)).or_default();
@@ -256,8 +261,14 @@ impl Sums {
                 series(|listener, sums| handshakes(&[("listener", listener)], &sums.handshakes))
             }
             "portolan_proxy_tls_handshake_failures_total" => {
-                series(|listener, sums| failures(&[("listener", listener)], &sums.failed_handshakes))
+                series(|listener, sums| {
+                    // The last reason is about certificates of the other side, which clients are not asked for.
+                    let (_, counts) = sums.failed_handshakes.split_last().unwrap_or((&0, &[]));
+                    failures(&[("listener", listener)], counts)
+                })
             }
+            "portolan_proxy_upstream_tls_handshakes_total" => handshakes(&[], &self.upstream_handshakes),
+            "portolan_proxy_upstream_tls_failures_total" => failures(&[], &self.upstream_failures),
             "portolan_proxy_tls_unknown_names_total" => {
                 self.strangers.iter().map(|(name, count)| counter(&[("listener", name)], *count)).collect()
             }

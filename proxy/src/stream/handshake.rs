@@ -1,13 +1,13 @@
 //! Handshakes: the worker moves the octets, and threads of their own do the arithmetic (see [`crate::tls`]).
 
 use core::cell::Cell;
-use core::future::Future;
-use core::pin::pin;
-use core::task::{Context, Poll, ready};
+use core::net::SocketAddr;
+use core::task::Poll;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,10 +15,9 @@ use tokio::net::TcpStream;
 
 use super::session::Session;
 use super::tls::TlsStream;
-use crate::l7::Timer;
+use crate::l7::Stock;
 use crate::tls::metrics::Failure;
-use crate::tls::{ListenerTls, Work};
-use crate::worker::Worker;
+use crate::tls::{Client, ListenerTls, Tls, Work};
 
 /// Octets of a client's first message at most. The largest in use, with keys that withstand quantum computers and
 /// encrypted names, have about 4,000.
@@ -28,75 +27,131 @@ const FLIGHT_MAX: usize = 64 * 1024;
 /// Type of a record that is part of a handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
 
-/// A handshake that came to nothing.
+/// The handshakes of one worker, with clients and with endpoints.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) why: Failure,
-    /// What is left of the connection. After [`Failure::Plaintext`] something has been read from it.
-    pub(crate) socket: TcpStream,
+pub(crate) struct Handshakes {
+    tls: Arc<Tls>,
+    stock: Rc<Stock>,
+    worker: usize,
+    /// Those with clients that have not ended.
+    pending: Cell<usize>,
 }
 
-/// The handshakes of a worker that have not ended.
-#[derive(Debug, Default)]
-pub(crate) struct Pending(Cell<usize>);
-
-impl Pending {
-    /// A place for one more, unless there are `most` already.
-    fn enter(&self, most: usize) -> Option<Place<'_>> {
-        (self.0.get() < most).then(|| {
-            self.0.set(self.0.get() + 1);
-            Place(self)
-        })
-    }
-}
-
-struct Place<'p>(&'p Pending);
+/// Counts a handshake as pending until dropped.
+struct Place<'h>(&'h Handshakes);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() - 1);
+        self.0.pending.set(self.0.pending.get() - 1);
     }
 }
 
-/// Carries out the handshake with a client, within the time that `timer` allows.
-///
-/// # Errors
-/// Why there is no connection to speak of.
-pub(crate) async fn accept(
-    worker: &Rc<Worker>,
-    tls: &ListenerTls,
-    socket: TcpStream,
-    timer: &Timer,
-) -> Result<TlsStream, Failed> {
-    let Some(_place) = worker.handshakes.enter(worker.config().limits.tls_handshakes_max) else {
-        return Err(Failed { why: Failure::Overload, socket });
-    };
-    let mut shake =
-        Shake { worker, socket, timer, incoming: Vec::new(), outgoing: Vec::new(), content: Vec::new() };
-    let outcome = match shake.hello().await {
-        Ok(()) => match UnbufferedServerConnection::new(tls.config()) {
-            Ok(session) => shake.run(Session::Server(Box::new(session))).await,
-            Err(_) => Err(Failure::Protocol),
-        },
-        Err(why) => Err(why),
-    };
-    match outcome {
-        Ok(session) => Ok(shake.finish(session)),
-        Err(why) => Err(Failed { why, socket: shake.socket }),
+impl Handshakes {
+    pub(crate) fn new(tls: &Arc<Tls>, stock: &Rc<Stock>, worker: usize) -> Rc<Self> {
+        Rc::new(Self { tls: Arc::clone(tls), stock: Rc::clone(stock), worker, pending: Cell::new(0) })
+    }
+
+    /// Carries out the handshake with a client, of which `most` may be pending. The caller limits its time: dropped,
+    /// it leaves nothing behind.
+    ///
+    /// # Errors
+    /// Why it came to nothing; with [`Failure::Plaintext`] the connection, from which something has been read.
+    pub(crate) async fn accept(
+        &self,
+        tls: &ListenerTls,
+        socket: TcpStream,
+        most: usize,
+    ) -> Result<TlsStream, (Failure, Option<TcpStream>)> {
+        if self.pending.get() >= most {
+            return Err((Failure::Overload, None));
+        }
+        self.pending.set(self.pending.get() + 1);
+        let _place = Place(self);
+        let mut shake = Shake::new(self, socket);
+        match shake.hello().await {
+            Ok(()) => {}
+            Err(Failure::Plaintext) => return Err((Failure::Plaintext, Some(shake.socket))),
+            Err(why) => return Err((why, None)),
+        }
+        let session = UnbufferedServerConnection::new(tls.config()).map_err(|_| (Failure::Protocol, None))?;
+        match shake.run(Session::Server(Box::new(session))).await {
+            Ok(session) => Ok(shake.finish(session)),
+            Err(Broken { why, .. }) => Err((why, None)),
+        }
+    }
+
+    /// Carries out the handshake with an endpoint. The caller limits its time.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if the endpoint is not whom we want or the other way round,
+    /// [`io::ErrorKind::ResourceBusy`] if too much waits already.
+    pub(crate) async fn connect(
+        &self,
+        client: &Client,
+        socket: TcpStream,
+        endpoint: SocketAddr,
+    ) -> Result<TlsStream, (Failure, io::Error)> {
+        let mut shake = Shake::new(self, socket);
+        let session = match client.begin(endpoint) {
+            Ok(session) => Session::Client(Box::new(session)),
+            Err(error) => return Err(Broken::from(error).told()),
+        };
+        match shake.run(session).await {
+            Ok(session) => Ok(shake.finish(session)),
+            Err(broken) => Err(broken.told()),
+        }
+    }
+}
+
+/// Why a handshake ended early.
+struct Broken {
+    why: Failure,
+    error: Option<rustls::Error>,
+}
+
+impl Broken {
+    fn told(self) -> (Failure, io::Error) {
+        let error = match self.error {
+            Some(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+            None if self.why == Failure::Overload => io::ErrorKind::ResourceBusy.into(),
+            None => io::ErrorKind::ConnectionReset.into(),
+        };
+        (self.why, error)
+    }
+}
+
+impl From<rustls::Error> for Broken {
+    fn from(error: rustls::Error) -> Self {
+        let why = match error {
+            rustls::Error::AlertReceived(_) => Failure::Refused,
+            rustls::Error::InvalidCertificate(_) => Failure::Certificate,
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Failure::Plaintext,
+            _ => Failure::Protocol,
+        };
+        Self { why, error: Some(error) }
+    }
+}
+
+impl From<Failure> for Broken {
+    fn from(why: Failure) -> Self {
+        Self { why, error: None }
     }
 }
 
 /// A handshake in progress.
 struct Shake<'a> {
-    worker: &'a Rc<Worker>,
+    of: &'a Handshakes,
     socket: TcpStream,
-    timer: &'a Timer,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     content: Vec<u8>,
 }
 
-impl Shake<'_> {
+impl<'a> Shake<'a> {
+    fn new(of: &'a Handshakes, socket: TcpStream) -> Self {
+        Self { of, socket, incoming: Vec::new(), outgoing: Vec::new(), content: Vec::new() }
+    }
+
     /// Reads the client's first message. It is looked at only as a whole, so that one that drips in costs nothing.
     async fn hello(&mut self) -> Result<(), Failure> {
         loop {
@@ -111,7 +166,7 @@ impl Shake<'_> {
     }
 
     /// Takes in what has been read and reads on, until the handshake is done.
-    async fn run(&mut self, mut session: Session) -> Result<Session, Failure> {
+    async fn run(&mut self, mut session: Session) -> Result<Session, Broken> {
         loop {
             session = self.take_in(session).await?;
             if !session.is_handshaking() && session.may_hold_last_flight() {
@@ -122,23 +177,24 @@ impl Shake<'_> {
                 return Ok(session);
             }
             if self.incoming.len() >= FLIGHT_MAX {
-                return Err(Failure::Protocol);
+                return Err(Failure::Protocol.into());
             }
             self.read().await?;
         }
     }
 
-    async fn take_in(&mut self, mut session: Session) -> Result<Session, Failure> {
-        if session.is_light() {
+    async fn take_in(&mut self, mut session: Session) -> Result<Session, Broken> {
+        // A client's first message answers nothing: it is written already.
+        if session.is_light() || self.incoming.is_empty() {
             let (taken, outcome) = session.shake(&mut self.incoming, &mut self.outgoing, &mut self.content);
             self.incoming.drain(..taken);
-            return outcome.map(|()| session).map_err(|error| self.refuse(&error));
+            return outcome.map(|()| session).map_err(|error| self.refuse(error));
         }
         let work = self.elsewhere(session).await?;
         let Work { session, mut incoming, taken, outgoing, content, outcome } = *work;
         incoming.drain(..taken);
         (self.incoming, self.outgoing, self.content) = (incoming, outgoing, content);
-        outcome.map(|()| session).map_err(|error| self.refuse(&error))
+        outcome.map(|()| session).map_err(|error| self.refuse(error))
     }
 
     /// Has a thread take in what has been read.
@@ -151,68 +207,49 @@ impl Shake<'_> {
             content: core::mem::take(&mut self.content),
             outcome: Ok(()),
         });
-        let threads = self.worker.tls().threads();
-        let mut result = pin!(threads.hand_over(self.worker.index, work).map_err(|_| Failure::Overload)?);
-        poll_fn(|cx| match result.as_mut().poll(cx) {
-            Poll::Ready(work) => Poll::Ready(work.map_err(|_| Failure::Overload)),
-            Poll::Pending => self.poll_time(),
-        })
-        .await
+        let result = self.of.tls.threads().hand_over(self.of.worker, work);
+        result.map_err(|_| Failure::Overload)?.await.map_err(|_| Failure::Overload)
     }
 
     /// Tells the other side what is wrong, as far as that goes without waiting.
-    fn refuse(&self, error: &rustls::Error) -> Failure {
+    fn refuse(&self, error: rustls::Error) -> Broken {
         let _ = self.socket.try_write(&self.outgoing);
         tracing::debug!(%error, "TLS handshake failed");
-        match error {
-            rustls::Error::AlertReceived(_) => Failure::Refused,
-            _ => Failure::Protocol,
-        }
+        error.into()
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
         poll_fn(|cx| {
             let mut piece = [0; 4096];
             let mut target = ReadBuf::new(&mut piece);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut target) {
-                Poll::Ready(Ok(())) if !target.filled().is_empty() => {
-                    self.incoming.extend_from_slice(target.filled());
-                    Poll::Ready(Ok(()))
-                }
-                Poll::Ready(_) => Poll::Ready(Err(Failure::Closed)),
-                Poll::Pending => self.poll_time(),
-            }
+            let read = core::task::ready!(Pin::new(&mut self.socket).poll_read(cx, &mut target));
+            self.incoming.extend_from_slice(target.filled());
+            Poll::Ready(match read {
+                Ok(()) if !target.filled().is_empty() => Ok(()),
+                _ => Err(Failure::Closed),
+            })
         })
         .await
     }
 
     async fn write(&mut self) -> Result<(), Failure> {
         let mut written = 0;
-        let outgoing = core::mem::take(&mut self.outgoing);
         poll_fn(|cx| {
-            while written < outgoing.len() {
-                match self.poll_write(cx, &outgoing[written..]) {
-                    Poll::Ready(Ok(count)) if count > 0 => written += count,
-                    Poll::Ready(_) => return Poll::Ready(Err(Failure::Closed)),
-                    Poll::Pending => return self.poll_time(),
+            while written < self.outgoing.len() {
+                let socket = Pin::new(&mut self.socket);
+                match core::task::ready!(socket.poll_write(cx, &self.outgoing[written..])) {
+                    Ok(count) if count > 0 => written += count,
+                    _ => return Poll::Ready(Err(Failure::Closed)),
                 }
             }
+            self.outgoing.clear();
             Poll::Ready(Ok(()))
         })
         .await
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(ready!(Pin::new(&mut self.socket).poll_write(cx, octets)))
-    }
-
-    /// Nothing happened: whether to go on waiting.
-    fn poll_time<T>(&self) -> Poll<Result<T, Failure>> {
-        if self.timer.is_expired() { Poll::Ready(Err(Failure::TimedOut)) } else { Poll::Pending }
-    }
-
     fn finish(self, session: Session) -> TlsStream {
-        TlsStream::new(self.socket, session, &self.worker.stock, &self.incoming, self.content, self.outgoing)
+        TlsStream::new(self.socket, session, &self.of.stock, &self.incoming, self.content, self.outgoing)
     }
 }
 

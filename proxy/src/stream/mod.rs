@@ -2,6 +2,7 @@
 //!
 //! An enum, so that the path of plain TCP pays one branch that is always guessed right, and no more.
 
+mod dial;
 mod handshake;
 mod session;
 mod tls;
@@ -13,7 +14,8 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-pub(crate) use handshake::{Failed, Pending, accept};
+pub(crate) use dial::dial;
+pub(crate) use handshake::Handshakes;
 pub(crate) use session::Session;
 pub(crate) use tls::TlsStream;
 

@@ -16,7 +16,6 @@ pub(crate) enum Session {
     /// We are the server.
     Server(Box<UnbufferedServerConnection>),
     /// We are the client.
-    #[expect(dead_code, reason = "connections to endpoints are not encrypted yet")]
     Client(Box<UnbufferedClientConnection>),
 }
 

@@ -42,17 +42,28 @@ pub struct CertificateError {
     pub file: PathBuf,
     /// What is wrong with it, as the end of a sentence that begins with the file.
     pub why: String,
-    /// The file is the one of `key`, not of `cert`.
-    pub is_of_key: bool,
+    /// What the file is for.
+    pub role: Role,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A certificate, perhaps with its key.
+    Certificate,
+    /// The key of a certificate.
+    Key,
+    /// The authorities that are believed.
+    Authority,
 }
 
 impl CertificateError {
-    fn new(file: &Path, why: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), why: why.into(), is_of_key: false }
+    pub(super) fn new(file: &Path, why: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), why: why.into(), role: Role::Certificate }
     }
 
-    fn of_key(self) -> Self {
-        Self { is_of_key: true, ..self }
+    pub(super) fn of(self, role: Role) -> Self {
+        Self { role, ..self }
     }
 }
 
@@ -67,8 +78,8 @@ pub fn read(
     match source {
         CertificateSource::Pair { cert, key } => {
             let chain = Pem::read(cert)?;
-            let keys = Pem::read(key).map_err(CertificateError::of_key)?;
-            let own = keys.key.ok_or_else(|| without_key(key).of_key())?;
+            let keys = Pem::read(key).map_err(|error| error.of(Role::Key))?;
+            let own = keys.key.ok_or_else(|| without_key(key).of(Role::Key))?;
             Ok(vec![join(cert, chain.chain, key, own, provider)?])
         }
         CertificateSource::Path(path) if path.is_dir() => {
@@ -134,7 +145,7 @@ fn join(
     let facts = x509::read(leaf)
         .ok_or_else(|| CertificateError::new(cert, "holds a certificate that cannot be read"))?;
     let signer = provider.key_provider.load_private_key(key).map_err(|error| {
-        CertificateError::new(key_file, format!("holds a key that cannot be used: {error}")).of_key()
+        CertificateError::new(key_file, format!("holds a key that cannot be used: {error}")).of(Role::Key)
     })?;
     let key = CertifiedKey::new(chain, signer);
     key.keys_match().map_err(|error| match error {
@@ -143,7 +154,7 @@ fn join(
                 true => "holds a key that does not belong to its certificate".to_owned(),
                 false => format!("does not belong to the certificate in {}", cert.display()),
             };
-            CertificateError::new(key_file, why).of_key()
+            CertificateError::new(key_file, why).of(Role::Key)
         }
         error => CertificateError::new(cert, format!("holds a certificate that cannot be used: {error}")),
     })?;

@@ -4,6 +4,9 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portolan_table::AppProtocol;
+use rustls_pki_types::ServerName;
+
 /// `[proxy.tls]`: what holds for every `https` listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
@@ -43,6 +46,35 @@ pub enum CertificateSource {
         /// The key.
         key: PathBuf,
     },
+}
+
+/// `[proxy.upstream.tls]`: how TLS is spoken to endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTlsConfig {
+    /// Whether it is; `None` goes by what the scheduler says of the port.
+    pub enabled: Option<bool>,
+    /// Authorities that are believed; the built-in ones if `None`.
+    pub ca: Option<PathBuf>,
+    /// Whether the endpoint's certificate is looked at.
+    pub verify: bool,
+    /// The name to ask for and to expect in the certificate; the endpoint's address if `None`.
+    pub server_name: Option<ServerName<'static>>,
+    /// Certificate and key by which an endpoint knows us.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl UpstreamTlsConfig {
+    /// Whether TLS is spoken to a port.
+    #[must_use]
+    pub fn is_for(&self, port: AppProtocol) -> bool {
+        self.enabled.unwrap_or(port == AppProtocol::Https)
+    }
+}
+
+impl Default for UpstreamTlsConfig {
+    fn default() -> Self {
+        Self { enabled: None, ca: None, verify: true, server_name: None, identity: None }
+    }
 }
 
 impl CertificateConfig {

@@ -1,22 +1,25 @@
 //! Everything that the configuration names by path, read as of one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::certificate::{self, Certificate, CertificateError};
 use super::choice::CertificateSet;
-use super::{CertificateConfig, CertificateSource, provider};
+use super::client::Client;
+use super::{CertificateConfig, CertificateSource, UpstreamTlsConfig, provider};
 use crate::Config;
 
 /// Time of the last change, length, and inode: a file moved over another may have the first two in common.
 type Look = Option<(SystemTime, u64, u64)>;
 
-/// The certificates that a configuration names.
+/// The certificates that a configuration names, for listeners and towards endpoints.
 #[derive(Debug, Default)]
 pub struct Certificates {
     entries: Vec<(CertificateConfig, Vec<Certificate>)>,
+    clients: Arc<HashMap<UpstreamTlsConfig, Arc<Client>>>,
     looks: BTreeMap<PathBuf, Look>,
 }
 
@@ -34,7 +37,13 @@ impl Certificates {
         for entry in &config.certificates {
             entries.push((entry.clone(), certificate::read(&entry.source, &provider)?));
         }
-        let read = Self { entries, looks };
+        let mut clients = HashMap::new();
+        for tls in upstreams(config) {
+            if !clients.contains_key(tls) {
+                clients.insert(tls.clone(), Arc::new(Client::new(tls)?));
+            }
+        }
+        let read = Self { entries, clients: Arc::new(clients), looks };
         read.tell_terms();
         Ok(read)
     }
@@ -53,6 +62,11 @@ impl Certificates {
     pub(super) fn of_listener(&self, listener: &str) -> CertificateSet {
         let entries = self.entries.iter().filter(|(entry, _)| entry.is_for(listener));
         CertificateSet::new(entries.flat_map(|(_, certificates)| certificates))
+    }
+
+    /// What connections to endpoints go by.
+    pub(super) fn clients(&self) -> Arc<HashMap<UpstreamTlsConfig, Arc<Client>>> {
+        Arc::clone(&self.clients)
     }
 
     /// Last second of the certificate that ends first, Unix time.
@@ -75,9 +89,18 @@ impl Certificates {
     }
 }
 
+/// How TLS is spoken to endpoints, service by service.
+fn upstreams(config: &Config) -> impl Iterator<Item = &UpstreamTlsConfig> {
+    core::iter::once(&config.upstream).chain(config.services.iter().map(|(_, own)| own)).map(|own| &own.tls)
+}
+
 /// What can be seen of the files of `config` without reading them.
 fn looks(config: &Config) -> BTreeMap<PathBuf, Look> {
     let mut looks = BTreeMap::new();
+    for tls in upstreams(config) {
+        let identity = tls.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        tls.ca.iter().chain(identity).for_each(|file| note(&mut looks, file));
+    }
     for entry in &config.certificates {
         match &entry.source {
             CertificateSource::Pair { cert, key } => {

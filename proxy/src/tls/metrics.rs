@@ -11,24 +11,27 @@ pub(crate) const KINDS: [(&str, &str); 4] =
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The client closed, or its connection broke.
+    /// The other side closed, or its connection broke.
     Closed,
     /// It took too long.
     TimedOut,
-    /// The client does not speak TLS; it may speak HTTP.
+    /// The other side does not speak TLS; it may speak HTTP.
     Plaintext,
-    /// The client's messages are wrong, or nothing it offers fits.
+    /// The other side's messages are wrong, or nothing it offers fits.
     Protocol,
-    /// The client refused the certificate or something else of ours.
+    /// The other side refused the certificate or something else of ours.
     Refused,
     /// Too many handshakes at once.
     Overload,
+    /// The endpoint's certificate is not to be believed.
+    Certificate,
 }
 
 /// Label values of [`Failure`], in its order.
-pub(crate) const REASONS: [&str; 6] = ["closed", "timeout", "plaintext", "protocol", "refused", "overload"];
+pub(crate) const REASONS: [&str; 7] =
+    ["closed", "timeout", "plaintext", "protocol", "refused", "overload", "certificate"];
 
-/// The counters of one listener on one worker.
+/// The counters of one listener on one worker, or of all endpoints.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeCells {
     pub(crate) done: [Cell; KINDS.len()],

@@ -12,25 +12,39 @@
 
 mod certificate;
 mod choice;
+mod client;
 mod config;
 mod files;
 pub(crate) mod metrics;
 mod server;
+mod sessions;
 mod threads;
 mod tickets;
 mod watch;
 mod x509;
 
-pub use certificate::{Certificate, CertificateError, read as read_certificates};
-pub use config::{CertificateConfig, CertificateSource, TlsConfig, TlsVersion};
+pub use certificate::{Certificate, CertificateError, Role, read as read_certificates};
+pub(crate) use client::Client;
+pub use config::{CertificateConfig, CertificateSource, TlsConfig, TlsVersion, UpstreamTlsConfig};
 pub use files::Certificates;
+pub use server::Clients;
 pub(crate) use server::{ListenerTls, Tls};
 pub(crate) use threads::Work;
 pub use watch::watch;
 
 use std::sync::Arc;
 
+pub use rustls_pki_types::ServerName;
+
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+/// Reads the files that TLS to endpoints takes, for those who want to know whether they are fit.
+///
+/// # Errors
+/// The first that cannot be used.
+pub fn try_upstream(tls: &UpstreamTlsConfig) -> Result<(), CertificateError> {
+    Client::new(tls).map(drop)
+}
 
 /// The cryptography of every TLS connection of the proxy.
 #[must_use]

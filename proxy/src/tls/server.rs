@@ -12,10 +12,11 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
 use super::choice::Chooser;
+use super::client::Client;
 use super::files::Certificates;
 use super::threads::Threads;
 use super::tickets::Tickets;
-use super::{TlsConfig, TlsVersion, provider};
+use super::{TlsConfig, TlsVersion, UpstreamTlsConfig, provider};
 use crate::config::{Config, ListenerProtocol};
 
 /// What the listeners share.
@@ -24,9 +25,34 @@ pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
     tickets: Arc<Tickets>,
     listeners: Mutex<HashMap<Arc<str>, Arc<ListenerTls>>>,
+    clients: Clients,
     threads: OnceLock<Threads>,
     /// The end of the first certificate to end, in Unix time; 0 for none.
     first_end: core::sync::atomic::AtomicI64,
+}
+
+/// What TLS connections to endpoints go by, as of the last time certificates were put in force. Clones see the same.
+#[derive(Debug, Clone, Default)]
+pub struct Clients(Arc<ArcSwap<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    now: Arc<HashMap<UpstreamTlsConfig, Arc<Client>>>,
+    /// Those before, for workers that have not seen the configuration of the present ones.
+    before: Arc<HashMap<UpstreamTlsConfig, Arc<Client>>>,
+}
+
+impl Clients {
+    /// The one with these settings; `None` if no certificates with them were put in force.
+    pub(crate) fn with(&self, tls: &UpstreamTlsConfig) -> Option<Arc<Client>> {
+        let known = self.0.load();
+        known.now.get(tls).or_else(|| known.before.get(tls)).map(Arc::clone)
+    }
+
+    fn replace(&self, certificates: &Certificates) {
+        let before = Arc::clone(&self.0.load().now);
+        self.0.store(Arc::new(Known { now: certificates.clients(), before }));
+    }
 }
 
 /// TLS of one listener.
@@ -49,6 +75,7 @@ impl Tls {
             provider: provider(),
             tickets: Tickets::new(config.ticket_rotation, Instant::now()),
             listeners: Mutex::default(),
+            clients: Clients::default(),
             threads: OnceLock::new(),
             first_end: core::sync::atomic::AtomicI64::new(0),
         }
@@ -58,6 +85,7 @@ impl Tls {
     pub(crate) fn replace(&self, config: &Config, certificates: &Certificates) {
         self.tickets.set_rotation(config.tls.ticket_rotation);
         self.first_end.store(certificates.first_end().unwrap_or(0), Ordering::Relaxed);
+        self.clients.replace(certificates);
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = config.listeners.iter().filter(|one| one.protocol == ListenerProtocol::Https);
         for listener in wanted {
@@ -95,6 +123,11 @@ impl Tls {
     /// TLS of a listener; `None` if no configuration with it was put in force.
     pub(crate) fn listener(&self, name: &str) -> Option<Arc<ListenerTls>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    /// What connections to endpoints go by.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// The threads for handshakes, started when they are asked for first.

@@ -10,11 +10,16 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 
-use crate::harness::{self, Client, PATIENCE};
+use crate::harness::{self, Backend, Client, PATIENCE};
 
 /// TLS 1.2 alone.
 pub(crate) static OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -90,6 +95,25 @@ impl Authority {
         self.config(&[self.file("app.pem", &["app.example"], Kind::Ecdsa)])
     }
 
+    /// What an endpoint with a certificate for these names goes by. With `knows_clients` it asks for certificates of
+    /// this authority.
+    pub(crate) fn server(&self, names: &[&str], knows_clients: bool) -> ServerConfig {
+        let (chain, key) = self.issue(names, Kind::Ecdsa);
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).unwrap();
+        let builder = if knows_clients {
+            let roots = Arc::new(self.believer().roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        builder.with_single_cert(chain, key).unwrap()
+    }
+
     pub(crate) fn believer(&self) -> Believer {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
@@ -132,6 +156,26 @@ pub(crate) fn connect(
         connection.complete_io(&mut socket)?;
     }
     Ok(Client { stream: StreamOwned::new(connection, socket), read: Vec::new() })
+}
+
+/// What an endpoint over TLS has of one of its clients.
+pub(crate) type TlsServer = Client<StreamOwned<ServerConnection, TcpStream>>;
+
+/// An endpoint that speaks TLS as `config` says. Connections whose handshake fails are dropped.
+pub(crate) fn secure(
+    config: Arc<ServerConfig>,
+    handle: impl Fn(TlsServer) + Send + Sync + 'static,
+) -> Backend {
+    Backend::start(move |client| {
+        let mut socket = client.stream;
+        let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        while connection.is_handshaking() {
+            if connection.complete_io(&mut socket).is_err() {
+                return;
+            }
+        }
+        handle(Client { stream: StreamOwned::new(connection, socket), read: Vec::new() });
+    })
 }
 
 /// The certificate that the server showed.

@@ -121,7 +121,7 @@ fn a_changed_configuration_is_taken_over_while_running() {
     let node = Node::start(&[nobody()]);
     let mut changed = config();
     changed.limits.request_headers_max = 2;
-    node.proxy.reconfigure(&changed);
+    node.reconfigure(&changed);
     let request = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\n\r\n";
     eventually("the new limit holds", || node.request(request).status == 431);
 }

@@ -63,8 +63,13 @@ pub(crate) fn route(name: &str, host: HostMatch, service: &str) -> RouteSpec {
     }
 }
 
-/// A service with these endpoints, all of which may get traffic. Slots follow the order.
+/// A service with these endpoints, all of which may get traffic.
 pub(crate) fn service(name: &str, addresses: &[SocketAddr]) -> Arc<Service> {
+    service_of(AppProtocol::Unknown, name, addresses)
+}
+
+/// The same with a port of which it is known what is spoken there.
+pub(crate) fn service_of(app: AppProtocol, name: &str, addresses: &[SocketAddr]) -> Arc<Service> {
     let mut service = Service::empty(ServiceName::parse(name).unwrap());
     let endpoints: Box<[Endpoint]> = addresses
         .iter()
@@ -81,7 +86,7 @@ pub(crate) fn service(name: &str, addresses: &[SocketAddr]) -> Arc<Service> {
         number: 80,
         name: None,
         protocol: Protocol::Tcp,
-        app_protocol: AppProtocol::Unknown,
+        app_protocol: app,
         labels: Labels::default(),
         live: endpoints.len() as u32,
         endpoints,
@@ -118,6 +123,11 @@ impl Node {
         let mut node = Self { address, registry, proxy, publisher, stop, thread: Some(thread) };
         node.publish(&service("app", endpoints));
         node
+    }
+
+    /// Puts another configuration in force, with the files that it names.
+    pub(crate) fn reconfigure(&self, config: &Config) {
+        self.proxy.reconfigure(config, &Certificates::read(config).unwrap());
     }
 
     pub(crate) fn publish(&mut self, service: &Arc<Service>) {
@@ -271,6 +281,12 @@ impl<S: Read + Write> Client<S> {
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.read)
+    }
+
+    /// The same where the end may be a reset, which is an error here.
+    pub(crate) fn try_rest(&mut self) -> std::io::Result<Vec<u8>> {
+        self.stream.read_to_end(&mut self.read)?;
+        Ok(std::mem::take(&mut self.read))
     }
 
     /// True if the other side has ended and sent nothing more.

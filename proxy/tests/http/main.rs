@@ -22,3 +22,4 @@ mod streams;
 mod tls;
 mod tls_certificates;
 mod tls_hostile;
+mod tls_upstream;

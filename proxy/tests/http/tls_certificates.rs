@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portolan_proxy::tls::{
-    CertificateConfig, CertificateSource, Certificates, provider, read_certificates, watch,
+    CertificateConfig, CertificateSource, Certificates, Role, provider, read_certificates, watch,
 };
 use rustls::crypto::WebPkiSupportedAlgorithms;
 
@@ -105,23 +105,31 @@ fn what_is_wrong_with_a_file_is_said() {
         key: authority.write(&format!("{name}.key"), key),
     };
     std::fs::create_dir(authority.directory.path().join("empty")).unwrap();
-    for (source, is_of_key, why) in [
-        (CertificateSource::Path("/nowhere/a.pem".into()), false, "does not exist"),
-        (CertificateSource::Path(authority.directory.path().join("empty")), false, "holds no certificate"),
-        (file("a.pem", ""), false, "holds no private key, and there is none in a .key file beside it"),
-        (file("b.pem", &other), false, "holds no certificate"),
-        (file("c.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"), false, "is not valid PEM: "),
+    for (source, role, why) in [
+        (CertificateSource::Path("/nowhere/a.pem".into()), Role::Certificate, "does not exist"),
+        (
+            CertificateSource::Path(authority.directory.path().join("empty")),
+            Role::Certificate,
+            "holds no certificate",
+        ),
+        (
+            file("a.pem", ""),
+            Role::Certificate,
+            "holds no private key, and there is none in a .key file beside it",
+        ),
+        (file("b.pem", &other), Role::Certificate, "holds no certificate"),
+        (file("c.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"), Role::Certificate, "is not valid PEM: "),
         (
             file("d.pem", &(chain.clone() + &other)),
-            true,
+            Role::Key,
             "holds a key that does not belong to its certificate",
         ),
-        (pair("e", &chain, &other), true, "does not belong to the certificate in "),
-        (pair("f", &chain, "x"), true, "holds no private key"),
-        (pair("g", "x", &other), false, "holds no certificate"),
+        (pair("e", &chain, &other), Role::Key, "does not belong to the certificate in "),
+        (pair("f", &chain, "x"), Role::Key, "holds no private key"),
+        (pair("g", "x", &other), Role::Certificate, "holds no certificate"),
     ] {
         let error = read_certificates(&source, &provider()).unwrap_err();
-        assert_eq!(error.is_of_key, is_of_key, "{source:?}: {error}");
+        assert_eq!(error.role, role, "{source:?}: {error}");
         assert!(error.why.starts_with(why), "{source:?}: {error}");
     }
 }

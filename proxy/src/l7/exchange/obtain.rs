@@ -7,17 +7,16 @@ use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::{Exchange, Phase, Stop, Upstream};
 use crate::l7::buffer::{LARGE, SMALL};
 use crate::l7::connection::Connection;
 use crate::l7::head::HeadEnd;
 use crate::l7::pump::{PumpError, Waiting};
-use crate::l7::refusal::{self, Refusal};
+use crate::l7::refusal::{self, Fault, Refusal};
 use crate::l7::request::Framing;
 use crate::l7::response::{self, Downstream, HEADROOM, ResponseFacts};
-use crate::stream::Stream;
+use crate::stream::{Stream, dial};
 use crate::upstream::Picked;
 
 /// Interim responses to one request.
@@ -61,14 +60,17 @@ impl Exchange<'_> {
     async fn attempt(&mut self, picked: Picked) -> Result<(Upstream, ResponseFacts), Stop> {
         let worker = &self.connection.origin.worker;
         self.endpoint = Some(picked.address);
-        let reused = worker.pool.take(picked.address, picked.slot, !self.facts.is_idempotent);
+        let attempts = self.attempts.as_ref().map_err(|refusal| Stop::Refuse(*refusal))?;
+        let is_tls = attempts.config().tls.is_for(picked.app_protocol);
+        let reused = worker.pool.take((picked.address, picked.slot), is_tls, !self.facts.is_idempotent);
         let mut upstream = match reused {
             Some(stream) => {
                 worker.cells.reuses.add(1);
                 Upstream { stream, picked, is_reused: true }
             }
             None => {
-                let stream = self.connect(&picked).await?;
+                let dialling = dial(worker, &picked, attempts.config());
+                let stream = self.connect(dialling, &picked).await?;
                 Upstream { stream, picked, is_reused: false }
             }
         };
@@ -86,27 +88,27 @@ impl Exchange<'_> {
         }
     }
 
-    async fn connect(&self, picked: &Picked) -> Result<Stream, Stop> {
+    async fn connect(
+        &self,
+        dialling: impl Future<Output = std::io::Result<Stream>>,
+        picked: &Picked,
+    ) -> Result<Stream, Stop> {
         let timer = &self.connection.timer;
         timer.set(self.connection.origin.worker.config().timeouts.connect);
         self.connection.origin.worker.cells.connects.add(1);
-        let mut connecting = pin!(TcpStream::connect(picked.address));
-        let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(connected.map_err(|_| refusal::CONNECT_FAILED)),
+        let mut dialling = pin!(dialling);
+        let connected = poll_fn(|cx| match dialling.as_mut().poll(cx) {
+            Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| refusal::not_connected(&error))),
             Poll::Pending if timer.is_expired() => Poll::Ready(Err(refusal::CONNECT_TIMED_OUT)),
             Poll::Pending => Poll::Pending,
         })
         .await;
-        connected
-            .map(|stream| {
-                // A request is one write; waiting for more to send with it would only delay it.
-                let _ = stream.set_nodelay(true);
-                Stream::Tcp(stream)
-            })
-            .map_err(|refusal| {
+        connected.map_err(|refusal| {
+            if refusal.fault == Fault::Upstream {
                 picked.failed(Instant::now());
-                Stop::Retry(refusal)
-            })
+            }
+            Stop::Retry(refusal)
+        })
     }
 
     /// Polls both directions until the head of a response is there.

@@ -7,15 +7,13 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use super::stream::Exchange;
 use super::upload::UploadWaits;
 use crate::l7::buffer::{Buffer, LARGE};
 use crate::l7::head::HeadEnd;
-use crate::l7::refusal::{self, Refusal};
+use crate::l7::refusal::{self, Fault, Refusal};
 use crate::l7::response::{self, ResponseFacts};
-use crate::stream::Stream;
+use crate::stream::{Stream, dial};
 use crate::upstream::Picked;
 use crate::worker::Worker;
 
@@ -80,12 +78,19 @@ impl Exchange {
 
     async fn attempt(&mut self, picked: Picked) -> Result<(Upstream, ResponseFacts), Failure> {
         let worker = &self.open.origin.worker;
-        let mut upstream = match worker.pool.take(picked.address, picked.slot, !self.facts.is_idempotent) {
+        let config = self.attempts.as_ref().map_err(|refusal| Failure::last(*refusal))?.config();
+        let is_tls = config.tls.is_for(picked.app_protocol);
+        let idle = worker.pool.take((picked.address, picked.slot), is_tls, !self.facts.is_idempotent);
+        let mut upstream = match idle {
             Some(stream) => {
                 worker.cells.reuses.add(1);
                 Upstream { stream, picked, is_reused: true }
             }
-            None => Upstream { stream: self.connect(&picked).await?, picked, is_reused: false },
+            None => Upstream {
+                stream: self.connect(dial(worker, &picked, config), &picked).await?,
+                picked,
+                is_reused: false,
+            },
         };
         let mut wait = Wait::default();
         for _ in 0..=INTERIM_MAX {
@@ -100,24 +105,27 @@ impl Exchange {
         Err(Failure::last(refusal::UPSTREAM_MALFORMED))
     }
 
-    async fn connect(&self, picked: &Picked) -> Result<Stream, Failure> {
+    async fn connect(
+        &self,
+        dialling: impl Future<Output = io::Result<Stream>>,
+        picked: &Picked,
+    ) -> Result<Stream, Failure> {
         let worker = &self.open.origin.worker;
         worker.cells.connects.add(1);
         self.open.timer.set(worker.config().timeouts.connect);
-        let mut connecting = pin!(TcpStream::connect(picked.address));
-        let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(connected.map_err(|_| refusal::CONNECT_FAILED)),
+        let mut dialling = pin!(dialling);
+        let connected = poll_fn(|cx| match dialling.as_mut().poll(cx) {
+            Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| refusal::not_connected(&error))),
             Poll::Pending if self.open.timer.is_expired() => Poll::Ready(Err(refusal::CONNECT_TIMED_OUT)),
             Poll::Pending => Poll::Pending,
         })
         .await;
-        let stream = connected.map_err(|refusal| {
-            picked.failed(Instant::now());
+        connected.map_err(|refusal| {
+            if refusal.fault == Fault::Upstream {
+                picked.failed(Instant::now());
+            }
             Failure { refusal, may_retry: true }
-        })?;
-        // A request is one write; waiting for more to send with it would only delay it.
-        let _ = stream.set_nodelay(true);
-        Ok(Stream::Tcp(stream))
+        })
     }
 
     /// Polls both directions until the head of a response is there.

@@ -1,0 +1,126 @@
+//! TLS to endpoints: whom we believe, who we say we are, and sessions to resume.
+
+use core::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::certificate::{CertificateError, Pem, Role};
+use super::sessions::{Sessions, SessionsOf};
+use super::{UpstreamTlsConfig, provider};
+
+/// What connections to endpoints with the same settings share, over all workers.
+#[derive(Debug)]
+pub(crate) struct Client {
+    config: ClientConfig,
+    /// The name to ask for and to expect; the endpoint's address if `None`.
+    name: Option<ServerName<'static>>,
+    sessions: Arc<Sessions>,
+}
+
+impl Client {
+    /// Reads the files that `tls` names.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub(super) fn new(tls: &UpstreamTlsConfig) -> Result<Self, CertificateError> {
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                CertificateError::new(Path::new(""), format!("TLS cannot be set up: {error}"))
+            })?;
+        let builder = if tls.verify {
+            builder.with_root_certificates(authorities(tls.ca.as_deref())?)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        };
+        let mut config = match &tls.identity {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let own = Pem::read(key).map_err(|error| error.of(Role::Key))?.key;
+                let own =
+                    own.ok_or_else(|| CertificateError::new(key, "holds no private key").of(Role::Key))?;
+                let chain = Pem::read(cert)?.chain;
+                builder.with_client_auth_cert(chain, own).map_err(|error| {
+                    CertificateError::new(cert, format!("cannot be used with its key: {error}"))
+                })?
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config, name: tls.server_name.clone(), sessions: Arc::default() })
+    }
+
+    /// The client's side of a connection to this endpoint.
+    pub(crate) fn begin(&self, endpoint: SocketAddr) -> Result<UnbufferedClientConnection, rustls::Error> {
+        let (config, name) = self.towards(endpoint);
+        UnbufferedClientConnection::new(config, name)
+    }
+
+    /// What holds towards this endpoint, and the name that its certificate must have.
+    pub(crate) fn towards(&self, endpoint: SocketAddr) -> (Arc<ClientConfig>, ServerName<'static>) {
+        let mut config = self.config.clone();
+        config.resumption = Resumption::store(Arc::new(SessionsOf::new(endpoint, &self.sessions)));
+        let own = || ServerName::IpAddress(endpoint.ip().to_canonical().into());
+        (Arc::new(config), self.name.clone().unwrap_or_else(own))
+    }
+}
+
+fn authorities(ca: Option<&Path>) -> Result<RootCertStore, CertificateError> {
+    let Some(path) = ca else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let wrong = |why: String| CertificateError::new(path, why).of(Role::Authority);
+    let mut store = RootCertStore::empty();
+    for certificate in Pem::read(path).map_err(|error| error.of(Role::Authority))?.chain {
+        store
+            .add(certificate)
+            .map_err(|error| wrong(format!("holds no authority that can be used: {error}")))?;
+    }
+    if store.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(store) }
+}
+
+/// `verify = false`: any certificate will do. Signatures are still checked, so that the other side at least
+/// holds the key of the certificate it shows.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::support::program::{finish, text, with_real_clients};
-use crate::support::site::{Backend, Site, listener, route, service};
+use crate::support::site::{Backend, Site, get, listener, metric, route, service};
 
 const HOST: &str = "shop.example.com";
 
@@ -41,5 +41,36 @@ fn curl_is_served_and_a_new_certificate_takes_no_reload() {
     // Whoever believes the new one alone does not take the old one.
     site.certificate("shop", HOST);
     node.until("the new certificate", |_| curl(&site, address, &[]));
+    node.stop();
+}
+
+/// The node is its own endpoint: a request comes in the clear, goes over TLS, and comes in once more.
+#[test]
+fn an_endpoint_over_tls_is_believed_by_the_authority_of_the_file() {
+    const CHAIN: &str = "chain.example.com";
+    let backend = Backend::start();
+    let own = service("web.shop", &[backend.address]);
+    let site = Site::new(&own);
+    let parts = [
+        site.certificate("shop", HOST),
+        listener("secure", "https"),
+        listener("web", "http"),
+        route("secure", CHAIN, "web.shop"),
+        route("web", CHAIN, "edge"),
+        format!("[proxy.upstream.tls]\nca = \"shop.pem\"\nserver_name = \"{HOST}\"\n"),
+    ];
+    site.configure(&parts.concat());
+    let mut node = site.run();
+    let (secure, web, admin) = (node.bound("secure"), node.bound("web"), node.bound("admin"));
+    let edge = service("edge", &[secure]).replace("app = \"http\"", "app = \"https\"");
+    site.write("services.toml", &(own + &edge));
+    node.until("an answer over TLS", |_| (get(web, CHAIN, "/")?.0 == 200).then_some(()));
+    for side in [
+        "portolan_proxy_upstream_tls_handshakes_total{",
+        "portolan_proxy_tls_handshakes_total{listener=\"secure\",",
+    ] {
+        let series = format!("{side}resumed=\"false\",version=\"1.3\"}}");
+        assert!(metric(admin, &series) > Some(0.0), "{series}");
+    }
     node.stop();
 }

@@ -8,8 +8,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cluster::Event;
 
-/// Events a reader may be behind before it is cut off, as Marathon's `--event_stream_max_outstanding_messages`.
-pub(crate) const OUTSTANDING_MAX: usize = 1024;
 /// Most readers at once.
 const READERS_MAX: usize = 1024;
 
@@ -23,9 +21,11 @@ struct Reader {
 }
 
 /// All readers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     readers: Mutex<Vec<Reader>>,
+    /// Events a reader may be behind before it is cut off.
+    outstanding: usize,
 }
 
 /// The reading end of one subscription.
@@ -37,9 +37,13 @@ pub(crate) struct Subscription {
 }
 
 impl Hub {
+    pub(crate) fn new(outstanding: usize) -> Self {
+        Self { readers: Mutex::default(), outstanding: outstanding.max(1) }
+    }
+
     /// A new reader of these types (none: all); `None` when there are too many.
     pub(crate) fn subscribe(&self, kinds: HashSet<String>) -> Option<Subscription> {
-        let (queue, events) = mpsc::channel(OUTSTANDING_MAX);
+        let (queue, events) = mpsc::channel(self.outstanding);
         let (end, cut) = oneshot::channel();
         let mut readers = self.lock();
         readers.retain(|reader| !reader.queue.is_closed());

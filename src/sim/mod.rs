@@ -63,6 +63,8 @@ pub struct SimConfig {
     pub rate: f64,
     /// Period of the event stream's keep-alive.
     pub heartbeat: core::time::Duration,
+    /// Events a reader may be behind before it is cut off, as Marathon's `--event_stream_max_outstanding_messages`.
+    pub outstanding: usize,
     /// The version told by `/v2/info`.
     pub version: String,
 }
@@ -79,6 +81,7 @@ impl Default for SimConfig {
             steps: Vec::new(),
             rate: 0.0,
             heartbeat: core::time::Duration::from_secs(10),
+            outstanding: scenario::OUTSTANDING,
             version: "1.10.26".to_owned(),
         }
     }
@@ -86,12 +89,12 @@ impl Default for SimConfig {
 
 impl From<Scenario> for SimConfig {
     fn from(scenario: Scenario) -> Self {
-        let Scenario { mut cluster, apps, pods, backends, rate, steps } = scenario;
+        let Scenario { mut cluster, apps, pods, backends, rate, outstanding, steps } = scenario;
         if backends {
             // Each agent is an address of its own on loopback.
             cluster.agents_from = Ipv4Addr::new(127, 1, 0, 1);
         }
-        Self { cluster, apps, pods, backends, rate, steps, ..Self::default() }
+        Self { cluster, apps, pods, backends, rate, outstanding, steps, ..Self::default() }
     }
 }
 

@@ -14,8 +14,11 @@ const TASKS_MAX: usize = 1_000_000;
 /// Most timed steps.
 const STEPS_MAX: usize = 100_000;
 
+/// Events a reader of the stream may be behind unless a scenario says otherwise.
+pub(super) const OUTSTANDING: usize = 1024;
+
 /// A scenario as meant.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scenario {
     /// The cluster's properties.
     pub cluster: ClusterConfig,
@@ -27,8 +30,24 @@ pub struct Scenario {
     pub backends: bool,
     /// Changes per second by themselves.
     pub rate: f64,
+    /// Events a reader of the stream may be behind before it is cut off.
+    pub outstanding: usize,
     /// What happens when, in order of time.
     pub steps: Vec<Step>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            cluster: ClusterConfig::default(),
+            apps: Vec::new(),
+            pods: Vec::new(),
+            backends: false,
+            rate: 0.0,
+            outstanding: OUTSTANDING,
+            steps: Vec::new(),
+        }
+    }
 }
 
 /// One timed step: a request to `/sim/<what>`.
@@ -84,6 +103,7 @@ struct RawScenario {
     #[serde(default)]
     backends: bool,
     rate: Option<String>,
+    max_outstanding_messages: Option<usize>,
     #[serde(default)]
     timing: RawTiming,
     #[serde(default)]
@@ -161,6 +181,7 @@ impl Scenario {
             pods: raw.pod.into_iter().map(|pod| pod.definition).collect(),
             backends: raw.backends,
             rate: raw.rate.as_deref().map(parse_rate).transpose()?.unwrap_or(0.0),
+            outstanding: raw.max_outstanding_messages.unwrap_or(OUTSTANDING),
             steps,
         })
     }

@@ -282,7 +282,7 @@ async fn a_slow_reader_is_cut_off() {
     let mut events = Events::open(&sim, "").await;
     events.until(Some("event_stream_attached")).await;
     let padding = object(json!({"message": "x".repeat(8000)}));
-    for _ in 0..4 * hub::OUTSTANDING_MAX {
+    for _ in 0..4 * scenario::OUTSTANDING {
         let padding = padding.clone();
         sim.control().with(|cluster| cluster.emit_raw("framework_message_event".to_owned(), padding));
     }

@@ -77,7 +77,7 @@ impl World {
         Ok(Arc::new(Self {
             cluster: Mutex::new(cluster),
             faults: Mutex::default(),
-            hub: Hub::default(),
+            hub: Hub::new(config.outstanding),
             stats: Stats::default(),
             address,
             authorization: config.credentials.as_ref().map(|(user, password)| {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
 
-/// Longest wait for a node to be ready: 100,000 tasks have to be listed.
-const READY: Duration = Duration::from_secs(120);
+/// Longest wait for a node to be ready: a million tasks may have to be listed.
+const READY: Duration = Duration::from_secs(900);
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -32,6 +32,13 @@ impl Node {
     /// Starts one that follows the Marathon at `url`, with `routes` appended to its configuration, and waits until
     /// it has a whole list.
     pub(crate) fn start(url: &str, routes: &str) -> Self {
+        let node = Self::launch(url, routes);
+        until(READY, "the first whole list", || (node.get("/readyz").0 == 200).then_some(()));
+        node
+    }
+
+    /// The same, without the wait.
+    pub(crate) fn launch(url: &str, routes: &str) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let file = home.path().join("portolan.toml");
         let state = home.path().join("state");
@@ -69,9 +76,7 @@ impl Node {
         let (dns, web, admin) = (bound["dns"], bound["web"], bound["admin"]);
         // The pipe must not fill.
         std::thread::spawn(move || log.for_each(drop));
-        let node = Self { child, dns, web, admin, _home: home };
-        until(READY, "the first whole list", || (node.get("/readyz").0 == 200).then_some(()));
-        node
+        Self { child, dns, web, admin, _home: home }
     }
 
     /// GET from the admin side: status and body.

@@ -1,86 +1,42 @@
 //! From a scheduler's event to the first DNS answer and the first proxied request that use it.
 //!
-//! `cargo bench --bench propagation -- run` simulates clusters in this process and starts the built program in front of
-//! them. The clock starts before the change is made in the simulation, so its own part (state, event, stream) counts too;
-//! it stops when the first answer that shows the change has been read. Probes follow each other without pause.
-
-#![expect(clippy::print_stdout, reason = "a program for a terminal")]
-
-#[expect(dead_code, reason = "each bench uses a part of it")]
-mod node;
+//! The clock starts before the change is made in the simulation, so its own part (state, event, stream) counts too; it stops when
+//! the first answer that shows the change has been read. Probes follow each other without pause. The goal: at 100,000 tasks and
+//! 100 changes a second, 99 of 100 within 10 ms.
 
 use std::net::IpAddr;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use node::{Client, Node, Resolver, until};
-use portolan::sim::command::start_scenario;
-use portolan::sim::{Asked, Control, Scenario};
+use portolan::sim::{Asked, Control};
 
-/// Longest wait for one change.
-const LATE: Duration = Duration::from_secs(10);
-const PROBED: &str = "/probe/pair";
+use super::node::{Client, Node, Resolver, until};
+use super::{LATE, PROBED, ROUTE, Simulation};
 
 /// What is asked for on the command line.
 #[derive(Debug)]
-struct Options {
-    tasks: Vec<usize>,
-    changes: usize,
-    rate: u64,
+pub(crate) struct Options {
+    pub(crate) tasks: Vec<usize>,
+    pub(crate) changes: usize,
+    pub(crate) rate: u64,
 }
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let Some(options) = parse(&arguments) else {
-        println!(
-            "propagation: measures the delay from a scheduler's event to DNS answers and proxied requests.\n\
-             cargo bench --bench propagation -- run [--tasks 100,10000,100000] [--changes 200] [--rate 100]"
-        );
-        return ExitCode::SUCCESS;
-    };
+/// Runs the part.
+pub(crate) fn run(options: &Options) {
     println!(
         "{:>7} {:>9}  {:<10} {:<6} {:>5} {:>8} {:>8} {:>8}",
         "tasks", "rate", "change", "seen", "n", "p50 ms", "p99 ms", "max ms"
     );
     for &tasks in &options.tasks {
-        measure(tasks, &options);
+        measure(tasks, options);
     }
-    ExitCode::SUCCESS
-}
-
-fn parse(arguments: &[String]) -> Option<Options> {
-    let mut arguments = arguments.iter();
-    if arguments.next()? != "run" {
-        return None;
-    }
-    let mut options = Options { tasks: vec![100, 10_000, 100_000], changes: 200, rate: 100 };
-    while let Some(name) = arguments.next() {
-        let value = arguments.next()?;
-        match name.as_str() {
-            "--tasks" => options.tasks = value.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?,
-            "--changes" => options.changes = value.parse().ok()?,
-            "--rate" => options.rate = value.parse().ok()?,
-            _ => return None,
-        }
-    }
-    Some(options)
 }
 
 /// One size of cluster: at rest, then while it changes by itself.
 fn measure(tasks: usize, options: &Options) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let scenario = Scenario::parse(&scenario(tasks)).expect("a scenario");
-    let sim = runtime
-        .block_on(start_scenario(scenario, "127.0.0.1:0".parse().expect("an address"), None))
-        .expect("a simulation");
-    let route =
-        "[[proxy.route]]\nlistener = \"web\"\nhost = \"pair.example.com\"\nservice = \"pair.probe\"\n";
-    let node = Node::start(&sim.url(), route);
+    let simulation = Simulation::start(tasks);
+    let sim = &simulation.sim;
+    let node = Node::start(&sim.url(), ROUTE);
     let mut probe = Probe {
         control: sim.control(),
         resolver: Resolver::new(node.dns, "pair.probe.svc.cluster"),
@@ -103,19 +59,7 @@ fn measure(tasks: usize, options: &Options) {
         made.into_inner(),
     );
     drop(node);
-    runtime.block_on(sim.shutdown());
-}
-
-/// Paper tasks, ten to an app, and one app of two real ones. Nothing takes time in this cluster.
-fn scenario(tasks: usize) -> String {
-    format!(
-        "agents = {agents}\nbackends = true\n\
-         [timing]\nstaging = \"0ms\"\nstarting = \"0ms\"\nhealthy = \"0ms\"\ngrace = \"0ms\"\n\
-         [[app]]\nid = \"/load/app-{{n}}\"\ncopies = {copies}\ntasks = 10\nbackend = \"none\"\ncheck = \"MESOS_HTTP\"\n\
-         [[app]]\nid = \"{PROBED}\"\ntasks = 2\nnetwork = \"container\"\ncheck = \"MESOS_HTTP\"\n",
-        agents = (tasks / 20).clamp(3, 1000),
-        copies = tasks / 10,
-    )
+    simulation.shutdown();
 }
 
 /// Changes the paper tasks at a rate: verdicts for the most part, each tenth a replaced task.
@@ -246,10 +190,7 @@ impl Delays {
         ];
         for (change, seen, mut delays) in rows {
             delays.sort_unstable();
-            let at = |share: f64| {
-                let index = ((delays.len() as f64 * share).ceil() as usize).clamp(1, delays.len()) - 1;
-                delays[index].as_secs_f64() * 1e3
-            };
+            let at = |share| percentile(&delays, share);
             println!(
                 "{tasks:>7} {rate:>7}/s  {change:<10} {seen:<6} {:>5} {:>8.2} {:>8.2} {:>8.2}",
                 delays.len(),
@@ -259,4 +200,10 @@ impl Delays {
             );
         }
     }
+}
+
+/// The time in ms that `share` of `sorted` keep to.
+pub(crate) fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
 }

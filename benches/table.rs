@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use portolan_config::{Config, Environment};
+use portolan_dns::{ZoneBuilder, ZoneMetrics};
+use portolan_proxy::RouteBuilder;
 use portolan_table::{ChangeSet, Publisher};
 
 mod workload;
@@ -26,11 +29,30 @@ fn lookup(c: &mut Criterion) {
     group.finish();
 }
 
-/// Publication alone: making the changed service is the merge's work.
+/// A publisher that compiles DNS zones and routes, as that of a node does.
+fn of_node() -> Publisher {
+    let text = "[dns]\n[[dns.zone]]\nname = \"svc.cluster\"\nschema = \"native\"\n\
+                [[proxy.listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\nprotocol = \"http\"\n";
+    let config = Config::parse(text, "bench.toml", &Environment::of_process());
+    let config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let metrics = ZoneMetrics::register(&prometheus::Registry::new()).expect("a new registry");
+    let mut publisher = Publisher::new();
+    publisher.add_view(ZoneBuilder::new(&config.dns.expect("it is in the text"), metrics));
+    publisher.add_view(RouteBuilder::new(&config.proxy));
+    publisher
+}
+
+/// Publication without the merge, whose work is to make the changed service: of the table alone, then with DNS zones and
+/// routes.
 fn publish_one_change(c: &mut Criterion) {
-    let mut group = c.benchmark_group("table/publish");
+    publish(c, "table/publish", Publisher::new);
+    publish(c, "table/publish_with_views", of_node);
+}
+
+fn publish(c: &mut Criterion, name: &str, publisher: impl Fn() -> Publisher) {
+    let mut group = c.benchmark_group(name);
     for endpoints in [1_000, 10_000, 100_000, 1_000_000] {
-        let publisher = RefCell::new(Publisher::new());
+        let publisher = RefCell::new(publisher());
         let services = workload::fill(&mut publisher.borrow_mut(), endpoints);
         let (mut version, mut n) = (0_u8, 0);
         let mut change = || {

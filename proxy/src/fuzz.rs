@@ -2,6 +2,7 @@
 //! Not for programs. Their corpora are replayed by the tests below.
 
 use crate::config::Limits;
+use crate::h2;
 use crate::l7::oracle;
 
 /// A request head, whole and octet by octet; what is let through must read the same after it was rewritten.
@@ -26,6 +27,22 @@ pub fn response_head(octets: &[u8]) {
 /// If the two differ.
 pub fn chunked(octets: &[u8]) {
     oracle::chunked(octets);
+}
+
+/// What a client of HTTP/2 sends, preface included, whole and octet by octet.
+///
+/// # Panics
+/// If the two differ, or if answers are out of proportion.
+pub fn http2(octets: &[u8]) {
+    h2::oracle::server(octets);
+}
+
+/// What an endpoint sends that speaks HTTP/2, whole and octet by octet.
+///
+/// # Panics
+/// If the two differ, or if answers are out of proportion.
+pub fn http2_endpoint(octets: &[u8]) {
+    h2::oracle::client(octets);
 }
 
 #[cfg(test)]
@@ -77,5 +94,15 @@ mod tests {
     #[test]
     fn the_corpus_of_chunked_bodies() {
         replay("chunked", super::chunked);
+    }
+
+    #[test]
+    fn the_corpus_of_http2() {
+        replay("http2", super::http2);
+    }
+
+    #[test]
+    fn the_corpus_of_http2_endpoints() {
+        replay("http2_endpoint", super::http2_endpoint);
     }
 }

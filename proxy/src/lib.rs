@@ -21,6 +21,7 @@ mod config;
 mod fixture;
 #[doc(hidden)]
 pub mod fuzz;
+mod h2;
 pub mod l4;
 mod l7;
 mod listener;

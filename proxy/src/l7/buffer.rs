@@ -48,7 +48,7 @@ impl Stock {
     /// Takes back what [`take_head`](Self::take_head) gave.
     pub(crate) fn put_head(&self, mut head: Vec<u8>) {
         let mut shelf = self.heads.borrow_mut();
-        if head.capacity() <= LARGE && shelf.len() < STOCK_MAX {
+        if (SMALL..=LARGE).contains(&head.capacity()) && shelf.len() < STOCK_MAX {
             head.clear();
             shelf.push(head);
         }
@@ -224,9 +224,34 @@ impl Buffer {
     }
 }
 
+/// Forgets the first `at` of `octets`, which have left, once no more than as many are behind them: so a queue that
+/// is never quite empty doesn't grow, and moving what is left costs no more than what left. True if it did.
+pub(crate) fn forget_front(octets: &mut Vec<u8>, at: &mut usize) -> bool {
+    debug_assert!(*at <= octets.len(), "only what is there can leave");
+    let is_worth_it = *at > 0 && *at >= octets.len() - *at;
+    if is_worth_it {
+        octets.drain(..core::mem::take(at));
+    }
+    is_worth_it
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_that_is_never_empty_stays_small_and_in_order() {
+        let (mut queue, mut at) = (vec![0], 0);
+        let mut expected = 0;
+        for last in 1..10_000_u32 {
+            queue.push(last as u8);
+            assert_eq!(queue[at], expected);
+            expected = expected.wrapping_add(1);
+            at += 1;
+            forget_front(&mut queue, &mut at);
+            assert!(queue.len() <= 3 && at < queue.len());
+        }
+    }
 
     fn filled(text: &[u8], headroom: usize) -> Buffer {
         let mut buffer = Buffer::default();

@@ -102,6 +102,11 @@ impl ChunkScanner {
         matches!(self.state, State::Done)
     }
 
+    /// The next octet is content.
+    pub(crate) fn is_in_data(&self) -> bool {
+        matches!(self.state, State::Data)
+    }
+
     /// Octets of content so far, without framing.
     pub(crate) fn content(&self) -> u64 {
         self.content
@@ -256,6 +261,30 @@ impl TrailerName {
                     | b"authorization"
             )
     }
+}
+
+/// Keeps trailer fields as they come. The empty line behind none is nothing to keep: it would cost an allocation.
+pub(crate) fn keep_trailers(octets: &[u8], kept: &mut Vec<u8>) {
+    let is_none = kept.is_empty() && matches!(octets, [b'\r' | b'\n', ..]);
+    if !is_none {
+        kept.extend_from_slice(octets);
+    }
+}
+
+/// Writes a chunk's size and the end of its line.
+pub(crate) fn push_size(size: usize, out: &mut Vec<u8>) {
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(size >> (4 * digit)) & 0xf]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// True for the name, in lower case, of a field that may not be a trailer.
+pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
+    let mut known = TrailerName::default();
+    name.iter().for_each(|octet| known.push(*octet));
+    known.is_forbidden()
 }
 
 /// A `tchar` of RFC 9110 §5.6.2.

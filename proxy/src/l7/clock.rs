@@ -119,6 +119,11 @@ impl Timer {
         self.clock.places.borrow_mut().deadlines[self.place] = self.clock.now_ms().saturating_add(limit);
     }
 
+    /// Takes the deadline away.
+    pub(crate) fn stop(&self) {
+        self.clock.places.borrow_mut().deadlines[self.place] = NEVER;
+    }
+
     /// Says whether a request is in progress.
     #[inline]
     pub(crate) fn set_busy(&self, busy: bool) {

@@ -1,4 +1,4 @@
-//! HTTP: an HTTP/1.1 engine of our own on the raw head, and HTTP/2 with prior knowledge in front of it.
+//! HTTP: an HTTP/1.1 engine of our own on the raw head, and an HTTP/2 engine of our own in front of it.
 //!
 //! ```text
 //!  Connection ── head judged raw (request) ── route ── Exchange ──┬─ pool / connect ─ head written
@@ -17,6 +17,7 @@ mod connection;
 mod exchange;
 mod head;
 mod http2;
+mod link;
 pub(crate) mod oracle;
 mod origin;
 mod pool;

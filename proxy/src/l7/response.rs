@@ -45,12 +45,28 @@ pub(crate) fn judge(
     head_max: usize,
     request: &RequestFacts,
 ) -> Result<Option<ResponseFacts>, Refusal> {
+    judge_with(bytes, end, head_max, request, |_, _| ())
+}
+
+/// The same, with a look at the fields of a head that is good while they are at hand.
+pub(crate) fn judge_with(
+    bytes: &[u8],
+    end: &mut HeadEnd,
+    head_max: usize,
+    request: &RequestFacts,
+    look: impl FnOnce(&ResponseFacts, &[httparse::Header<'_>]),
+) -> Result<Option<ResponseFacts>, Refusal> {
     let found = end.find(bytes).map_err(|_| refusal::UPSTREAM_MALFORMED)?;
     if found.unwrap_or(bytes.len()) > head_max {
         return Err(refusal::UPSTREAM_HEAD_TOO_LARGE);
     }
     let Some(length) = found else { return Ok(None) };
-    with_parsed(&bytes[..length], |parsed| judge_parsed(parsed, length, request)).map(Some)
+    with_parsed(&bytes[..length], |parsed| {
+        let facts = judge_parsed(parsed, length, request)?;
+        look(&facts, parsed.headers);
+        Ok(facts)
+    })
+    .map(Some)
 }
 
 fn with_parsed<'b, T>(

@@ -9,7 +9,7 @@ use crate::tls::metrics::{KINDS, REASONS};
 pub(super) type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
 
 /// Every metric of listeners, of TLS and of HTTP.
-pub(super) const FAMILIES: [Family; 17] = [
+pub(super) const FAMILIES: [Family; 19] = [
     (
         "portolan_proxy_requests_total",
         "Requests, by listener and class of the status sent.",
@@ -55,6 +55,18 @@ pub(super) const FAMILIES: [Family; 17] = [
         MetricType::COUNTER,
     ),
     ("portolan_proxy_upstream_idle", "Idle connections to endpoints.", &[], MetricType::GAUGE),
+    (
+        "portolan_proxy_http2_broken_total",
+        "Clients' HTTP/2 connections ended for what was sent on them, by kind: errors of protocol, or floods.",
+        &["kind"],
+        MetricType::COUNTER,
+    ),
+    (
+        "portolan_proxy_http2_streams_refused_total",
+        "Requests refused because their HTTP/2 connection had as many streams as it may.",
+        &[],
+        MetricType::COUNTER,
+    ),
     (
         "portolan_proxy_access_log_dropped_total",
         "Lines of the access log that were dropped because the writer lagged.",

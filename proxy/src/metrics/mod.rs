@@ -57,6 +57,9 @@ pub(crate) struct WorkerCells {
     pub(crate) reuses: Cell,
     idle: Cell,
     pub(crate) upstream_tls: HandshakeCells,
+    pub(crate) http2_errors: Cell,
+    pub(crate) http2_floods: Cell,
+    pub(crate) http2_refused: Cell,
     pub(crate) log_dropped: Cell,
     listeners: Mutex<Vec<(Arc<str>, Arc<ListenerCells>)>>,
 }
@@ -174,6 +177,9 @@ struct Sums {
     connects: u64,
     reuses: u64,
     idle: u64,
+    http2_errors: u64,
+    http2_floods: u64,
+    http2_refused: u64,
     log_dropped: u64,
     listeners: BTreeMap<Arc<str>, ListenerSums>,
     upstream_handshakes: [u64; KINDS.len()],
@@ -205,6 +211,9 @@ impl Sums {
             sums.idle += worker.idle.get();
             add_all(&mut sums.upstream_handshakes, &worker.upstream_tls.done);
             add_all(&mut sums.upstream_failures, &worker.upstream_tls.failed);
+            sums.http2_errors += worker.http2_errors.get();
+            sums.http2_floods += worker.http2_floods.get();
+            sums.http2_refused += worker.http2_refused.get();
             sums.log_dropped += worker.log_dropped.get();
             for (name, cells) in worker.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let sum = sums.listeners.entry(Arc::clone(name)).or_default();
@@ -244,6 +253,11 @@ impl Sums {
             "portolan_proxy_upstream_connects_total" => vec![counter(&[], self.connects)],
             "portolan_proxy_upstream_reuses_total" => vec![counter(&[], self.reuses)],
             "portolan_proxy_upstream_idle" => vec![gauge(&[], self.idle)],
+            "portolan_proxy_http2_broken_total" => vec![
+                counter(&[("kind", "error")], self.http2_errors),
+                counter(&[("kind", "flood")], self.http2_floods),
+            ],
+            "portolan_proxy_http2_streams_refused_total" => vec![counter(&[], self.http2_refused)],
             "portolan_proxy_access_log_dropped_total" => vec![counter(&[], self.log_dropped)],
             _ => self.tls(name),
         }

@@ -57,6 +57,14 @@ impl Stream {
         }
     }
 
+    /// Some of what a pending or failed write was given may have reached the other side, though nobody was told.
+    pub(crate) const fn is_underway(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(stream) => stream.is_underway(),
+        }
+    }
+
     /// True if nothing has come that is not asked for: neither the end of the stream, nor content. Costs no system
     /// call while the reactor has seen no event. What had come is lost.
     pub(crate) fn is_quiet(&mut self) -> bool {

@@ -45,6 +45,8 @@ pub struct TlsStream {
     control: Vec<u8>,
     /// Octets of the writer that stand in `out`, and that it was not told of.
     owed: usize,
+    /// Some of them may have reached the other side.
+    is_underway: bool,
     /// What lies in `cipher` is part of a message whose rest is to come.
     is_joining: bool,
     /// The other side sends no more.
@@ -79,6 +81,7 @@ impl TlsStream {
             out: Buffer::default(),
             control,
             owed: 0,
+            is_underway: false,
             is_joining: false,
             has_ended: false,
             has_said_end: false,
@@ -232,7 +235,13 @@ impl TlsStream {
         }
         let told = self.owed.min(octets.len());
         self.owed -= told;
+        self.is_underway = false;
         Poll::Ready(Ok(told))
+    }
+
+    /// See [`Stream::is_underway`](super::Stream::is_underway).
+    pub(super) const fn is_underway(&self) -> bool {
+        self.is_underway
     }
 
     /// Encrypts into `out`, which is empty; `None` stands for the closing message.
@@ -274,7 +283,10 @@ impl TlsStream {
         while !self.out.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_write(cx, self.out.filled()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.out.consume(count),
+                count => {
+                    self.out.consume(count);
+                    self.is_underway |= self.owed > 0;
+                }
             }
         }
         self.out.release(&self.stock);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use portolan_proxy::tls::Certificates;
 use portolan_proxy::{
-    Config, ListenerConfig, ListenerProtocol, Proxy, RouteBuilder, UpstreamConfig, bind, serve,
+    Bound, Config, ListenerConfig, ListenerProtocol, Proxy, RouteBuilder, UpstreamConfig, bind, serve,
 };
 use portolan_table::{
     AppProtocol, ChangeSet, Endpoint, HostMatch, Labels, PathMatch, Protocol, Provenance, Publisher,
@@ -95,20 +95,25 @@ pub(crate) fn service_of(app: AppProtocol, name: &str, addresses: &[SocketAddr])
     Arc::new(service)
 }
 
+/// A proxy, its table and its socket.
+pub(crate) fn assemble(config: Config, registry: &prometheus::Registry) -> (Arc<Proxy>, Publisher, Bound) {
+    let mut publisher = Publisher::new();
+    let key = publisher.add_view(RouteBuilder::new(&config));
+    let listener = config.listeners[0].clone();
+    let certificates = Certificates::read(&config).unwrap();
+    let proxy = Proxy::new(config, publisher.table(), key, registry);
+    proxy.certify(&certificates);
+    (proxy, publisher, bind(&listener, 1).unwrap().remove(0))
+}
+
 impl Node {
     pub(crate) fn start(endpoints: &[SocketAddr]) -> Self {
         Self::with(config(), endpoints)
     }
 
     pub(crate) fn with(config: Config, endpoints: &[SocketAddr]) -> Self {
-        let mut publisher = Publisher::new();
-        let key = publisher.add_view(RouteBuilder::new(&config));
         let registry = prometheus::Registry::new();
-        let listener = config.listeners[0].clone();
-        let certificates = Certificates::read(&config).unwrap();
-        let proxy = Proxy::new(config, publisher.table(), key, &registry);
-        proxy.certify(&certificates);
-        let bound = bind(&listener, 1).unwrap().remove(0);
+        let (proxy, publisher, bound) = assemble(config, &registry);
         let address = bound.address();
         let stop = CancellationToken::new();
         let (of_worker, stopped) = (Arc::clone(&proxy), stop.clone());

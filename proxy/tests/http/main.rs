@@ -4,14 +4,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod authority;
+mod frames;
 mod h2_client;
 mod harness;
 
 mod access_log;
+mod allocations;
 mod balance;
 mod broken;
 mod drain;
 mod forwarding;
+mod grpc;
+mod http2_limits;
 mod limits;
 mod retries;
 mod rfc9110;

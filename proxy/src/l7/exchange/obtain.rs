@@ -263,7 +263,8 @@ impl Exchange<'_> {
         }
         let is_whole = self.upload.moved() == 0;
         let is_unanswered = self.reply.is_empty() && self.interims == 0;
-        if is_whole && is_unanswered && (self.sent == 0 || self.facts.is_idempotent) {
+        let is_unsent = self.sent == 0 && !upstream.stream.is_underway();
+        if is_whole && is_unanswered && (is_unsent || self.facts.is_idempotent) {
             Stop::Retry(refusal::UPSTREAM_CLOSED)
         } else {
             Stop::Refuse(refusal::UPSTREAM_CLOSED)

@@ -1,107 +1,138 @@
 //! Heads in either notation: HTTP/2's fields as an HTTP/1.1 head, and a response head of HTTP/1.1 as fields.
 
-use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue};
+use crate::h2::{Fields, push_field, push_status};
+use crate::l7::chunked::is_forbidden_trailer;
+use crate::l7::head::{ConnectionOptions, Field, classify};
 
-use crate::l7::head::{Field, classify, slots};
-
-/// How the content of a stream is framed on the way to the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Upload {
-    None,
-    Length,
-    Chunked,
+/// What is known of a request from its fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Content-Length is among them.
+    pub(super) has_length: bool,
+    /// gRPC: it wants to be refused in its own words.
+    pub(super) is_grpc: bool,
 }
 
-/// Writes a stream's head down as HTTP/1.1 (RFC 9113 §8.3). It is judged afterwards like any other.
-pub(super) fn write_down(request: &http::request::Parts, has_content: bool, out: &mut Vec<u8>) -> Upload {
-    out.extend_from_slice(request.method.as_str().as_bytes());
-    out.push(b' ');
-    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-    out.extend_from_slice(path.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    match request.uri.authority() {
-        Some(authority) => push(out, "Host", authority.as_str().as_bytes()),
-        None => request.headers.get_all(HOST).iter().for_each(|host| push(out, "Host", host.as_bytes())),
-    }
-    for (name, value) in &request.headers {
-        // The content comes when it comes: an endpoint's 100 could not be passed on.
-        if *name != HOST && *name != COOKIE && *name != EXPECT {
-            push(out, name.as_str(), value.as_bytes());
+/// Writes a stream's head down as HTTP/1.1 (RFC 9113 §8.3). The fields are those of a request that is none malformed:
+/// the pseudo-header fields come first, and nothing in them can end a line or a word. Judged afterwards like any
+/// other. `cookie` is scratch.
+pub(super) fn write_down(fields: &Fields, is_end: bool, out: &mut Vec<u8>, cookie: &mut Vec<u8>) -> Written {
+    let (mut method, mut path, mut authority) = (&b""[..], None, None);
+    let mut written = Written::default();
+    let mut has_line = false;
+    cookie.clear();
+    for (name, value) in fields.iter() {
+        match name {
+            b":method" => method = value,
+            b":path" => path = Some(value),
+            b":authority" => authority = Some(value),
+            b":scheme" => {}
+            _ => {
+                if !core::mem::replace(&mut has_line, true) {
+                    push_line(method, path, authority, out);
+                }
+                push_one(name, value, authority.is_some(), &mut written, (&mut *out, &mut *cookie));
+            }
         }
     }
-    push_cookie(out, &request.headers);
-    let upload = match (has_content, request.headers.contains_key(CONTENT_LENGTH)) {
-        (false, _) => Upload::None,
-        (true, true) => Upload::Length,
-        (true, false) => Upload::Chunked,
-    };
-    if upload == Upload::Chunked {
-        push(out, "Transfer-Encoding", b"chunked");
+    if !has_line {
+        push_line(method, path, authority, out);
+    }
+    if !cookie.is_empty() {
+        push(b"Cookie", cookie, out);
+    }
+    if !is_end && !written.has_length {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    upload
+    written
 }
 
-/// RFC 9113 §8.2.3: the pieces of a cookie are one field again.
-fn push_cookie(out: &mut Vec<u8>, headers: &HeaderMap) {
-    let mut pieces = headers.get_all(COOKIE).iter();
-    let Some(first) = pieces.next() else { return };
-    out.extend_from_slice(b"Cookie: ");
-    out.extend_from_slice(first.as_bytes());
-    for piece in pieces {
-        out.extend_from_slice(b"; ");
-        out.extend_from_slice(piece.as_bytes());
+fn push_line(method: &[u8], path: Option<&[u8]>, authority: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(method);
+    out.push(b' ');
+    // CONNECT has no path; the authority is its target.
+    out.extend_from_slice(path.or(authority).unwrap_or(b"/"));
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = authority {
+        push(b"Host", authority, out);
     }
-    out.extend_from_slice(b"\r\n");
 }
 
-fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+fn push_one(
+    name: &[u8],
+    value: &[u8],
+    has_authority: bool,
+    written: &mut Written,
+    (out, cookie): (&mut Vec<u8>, &mut Vec<u8>),
+) {
+    match name {
+        // The session has seen that it says the same.
+        b"host" if has_authority => return,
+        // RFC 9113 §8.2.3: the pieces of a cookie are one field again.
+        b"cookie" => {
+            if !cookie.is_empty() {
+                cookie.extend_from_slice(b"; ");
+            }
+            return cookie.extend_from_slice(value);
+        }
+        b"content-length" => written.has_length = true,
+        b"content-type" => written.is_grpc = is_grpc(value),
+        _ => {}
+    }
+    push(name, value, out);
+}
+
+/// `application/grpc`, with or without the coding of its messages; gRPC-Web is another protocol.
+fn is_grpc(value: &[u8]) -> bool {
+    let behind = value.strip_prefix(b"application/grpc");
+    behind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+fn push(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
-/// The fields of a response head that was judged and rewritten for this hop. Fields of the connection have no place
-/// in HTTP/2 (RFC 9113 §8.2.2).
-pub(super) fn read_response(head: &[u8]) -> Option<HeaderMap> {
-    let mut slots = slots();
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    config.parse_response_with_uninit_headers(&mut parsed, head, &mut slots).ok()?;
-    let mut fields = HeaderMap::with_capacity(parsed.headers.len());
-    for header in parsed.headers.iter() {
-        if matches!(
-            classify(header.name),
-            Field::Connection | Field::Hop | Field::TransferEncoding | Field::Upgrade
-        ) {
-            continue;
+/// Appends the fields of a response head to a header block. Fields of the connection have no place in it (RFC 9113
+/// §8.2.2), nor have lengths where there is no content.
+pub(super) fn push_response(status: u16, headers: &[httparse::Header<'_>], out: &mut Vec<u8>) {
+    push_status(status, out);
+    let mut options = ConnectionOptions::default();
+    for header in headers.iter().filter(|header| classify(header.name) == Field::Connection) {
+        options.read(header.value);
+    }
+    let mut has_length = status < 200 || status == 204;
+    for header in headers {
+        let passes = match classify(header.name) {
+            Field::Connection | Field::Hop | Field::TransferEncoding | Field::Upgrade => false,
+            Field::ContentLength => !core::mem::replace(&mut has_length, true),
+            _ => !options.names(header.name),
+        };
+        if passes {
+            push_field(header.name.as_bytes(), header.value, out);
         }
-        append(&mut fields, header.name, header.value)?;
     }
-    Some(fields)
 }
 
-/// Trailer fields, with their empty line, as the chunk scanner let them through.
-pub(super) fn read_trailers(text: &[u8]) -> Option<HeaderMap> {
-    let mut fields = HeaderMap::new();
-    for line in text.split(|&octet| octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
-        let at = memchr::memchr(b':', line)?;
-        append(&mut fields, core::str::from_utf8(&line[..at]).ok()?, line[at + 1..].trim_ascii())?;
+/// Appends trailer fields, as the chunk scanner let them through, to a header block. False if there are none.
+pub(super) fn push_trailers(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut has_any = false;
+    for line in text.split(|&octet| octet == b'\n').map(<[u8]>::trim_ascii) {
+        let Some(at) = memchr::memchr(b':', line) else { continue };
+        push_field(&line[..at], line[at + 1..].trim_ascii(), out);
+        has_any = true;
     }
-    Some(fields)
-}
-
-fn append(fields: &mut HeaderMap, name: &str, value: &[u8]) -> Option<()> {
-    fields.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?);
-    Some(())
+    has_any
 }
 
 /// Trailers of a stream as the end of a chunked body. Fields that may not be trailers are left out.
-pub(super) fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
-    for (name, value) in trailers {
-        if classify(name.as_str()) == Field::Other {
-            push(out, name.as_str(), value.as_bytes());
-        }
+pub(super) fn write_trailers(fields: &Fields, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in fields.iter().filter(|(name, _)| !is_forbidden_trailer(name)) {
+        push(name, value, out);
     }
+    out.extend_from_slice(b"\r\n");
 }

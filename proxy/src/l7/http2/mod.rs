@@ -1,178 +1,286 @@
-//! HTTP/2 with prior knowledge (RFC 9113 §3.3): `hyper` speaks it, every stream is a request like any other.
+//! HTTP/2 from clients: one task per connection carries all its streams.
 //!
-//! A stream's head is written down as an HTTP/1.1 head, judged and rewritten by the same code as a client's
-//! own, so that no rule holds for one protocol alone. Limits: streams and header list by configuration,
-//! memory by the windows below, resets by the defaults of `hyper` (RFC 9113 §10.5).
+//! ```text
+//!  read once ─► Session ─► events ─► streams made due ─┐
+//!                                                      ├─► each polled in turn ─► frames ─► one write
+//!  an endpoint's socket wakes a stream (Ready) ────────┘
+//! ```
+//! A stream's head is written down as an HTTP/1.1 head, judged and rewritten by the same code as a client's own, so
+//! that no rule holds for one protocol alone. A stream costs no task and no allocation: its state lies in a place
+//! that the next stream takes over, waker and timer included.
+//!
+//! Memory of a connection is bounded: 64 KiB of input, 64 KiB of output (more only for a response head that is larger),
+//! of all uploads together [`WINDOW`] (and its framing, if it comes in tiny pieces), and per stream one buffer of its
+//! response, at most 64 KiB. Nothing of it is held while the connection is idle, and after a second of that the places
+//! of its streams aren't either.
 
+mod closing;
+mod download;
+mod exchange;
 mod head;
+mod intake;
+mod limits;
+mod line;
 mod obtain;
-mod open;
-mod reply;
-mod stream;
+mod ready;
+mod refuse;
 mod upload;
 
-use core::convert::Infallible;
-use core::pin::pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, LARGE, SMALL, forget_front};
 use super::clock::Timer;
 use super::origin::Origin;
-use crate::stream::Stream;
-use open::{OnThisThread, OpenStream, Streams};
-use reply::Reply;
+use crate::h2::{Bounds, Key, Session};
+use exchange::Exchange;
+use limits::Limits;
+use line::Line;
+use ready::{Bits, Ready};
 
-/// Octets of one stream's content that a client may send ahead of the endpoint.
+/// Octets of content on their way to us on all streams. One stream's share is small, so that one whose endpoint takes
+/// nothing does not hold the others up.
+const WINDOW: u32 = 1024 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// The same of all streams together, and so what the uploads of one connection can hold in memory. Several times the
-/// window of a stream, so that one endpoint that reads nothing does not stop the uploads beside it.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Octets of one stream's response that wait for the client, besides the two pieces being read and handed over.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Streams of one connection, whatever the configuration says.
+const STREAMS_MAX: u32 = 4096;
+/// How often one poll goes round before other tasks of the worker get their turn.
+const ROUNDS: usize = 8;
+/// Octets read and dropped at the end, so that a reset does not overtake GOAWAY.
+const LINGER_OCTETS_MAX: usize = 1024 * 1024;
 
-/// Serves a connection whose preface lies in `inbound`.
-pub(super) async fn serve(origin: Rc<Origin>, client: Stream, inbound: Buffer, timer: Timer) {
-    let config = origin.worker.config();
-    let streams = Rc::new(Streams::default());
-    let service = {
-        let (origin, streams) = (Rc::clone(&origin), Rc::clone(&streams));
-        service_fn(move |request: hyper::Request<Incoming>| {
-            let open = OpenStream::new(&streams, &origin);
-            async move { Ok::<hyper::Response<Reply>, Infallible>(stream::serve(open, request).await) }
-        })
-    };
-    let mut builder = http2::Builder::new(OnThisThread::new(&streams));
-    builder
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_concurrent_streams(config.limits.h2_streams_max)
-        .max_header_list_size(u32::try_from(config.limits.request_head_max).unwrap_or(u32::MAX));
-    let io = TokioIo::new(Replayed { first: inbound, stream: client });
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let mut limits = Limits { origin, timer, streams, moved: u64::MAX, is_ending: false };
-    poll_fn(|cx| {
-        if let Poll::Ready(end) = connection.as_mut().poll(cx) {
-            if let Err(error) = end {
-                tracing::debug!(%error, "HTTP/2 connection ended");
-            }
-            return Poll::Ready(());
-        }
-        match limits.judge() {
-            Limit::Fine => Poll::Pending,
-            Limit::Drain => {
-                connection.as_mut().graceful_shutdown();
-                // What this changed has to be polled for.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Limit::End => Poll::Ready(()),
-        }
-    })
-    .await;
+/// Serves a connection whose first octets lie in `input`.
+pub(super) async fn serve<C>(origin: Rc<Origin>, client: C, input: Buffer, timer: Timer)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut engine = Engine::new(origin, client, input, timer);
+    poll_fn(|cx| engine.poll(cx)).await;
 }
 
-/// What the limits in time say about a connection as a whole, beside those of its streams.
-struct Limits {
+/// A connection.
+struct Engine<C> {
     origin: Rc<Origin>,
+    client: C,
+    input: Buffer,
+    line: Line,
+    slots: Vec<Slot>,
+    ready: Arc<Ready>,
+    limits: Limits,
+    /// Where the next round begins.
+    turn: usize,
+    /// Pieces of a cookie, while a head is written down.
+    cookie: Vec<u8>,
+    stage: Stage,
+    /// It has been idle for a while, and holds next to nothing.
+    is_at_rest: bool,
+}
+
+/// The place of a stream.
+struct Slot {
+    waker: Waker,
     timer: Timer,
-    streams: Rc<Streams>,
-    moved: u64,
-    is_ending: bool,
+    exchange: Option<Exchange>,
 }
 
-enum Limit {
-    Fine,
-    /// No further streams.
-    Drain,
-    /// At once.
-    End,
+/// How far the connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The client was told to open no more streams.
+    Draining,
+    /// Further streams are not carried out.
+    Finishing,
+    /// What is left is written, then the client has the last word; so much of it was dropped.
+    Closing(usize),
 }
 
-impl Limits {
-    fn judge(&mut self) -> Limit {
-        let timeouts = &self.origin.worker.config().timeouts;
-        let is_idle = self.streams.is_idle();
-        let moved = self.streams.moved();
-        if core::mem::replace(&mut self.moved, moved) != moved {
-            self.timer.set(if is_idle {
-                timeouts.keep_alive
+/// What became of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// There may be more.
+    Came,
+    /// Nothing at present, or nothing will come.
+    Waits,
+    /// Nothing is wanted before something was written.
+    Blocked,
+    /// The connection is lost.
+    Lost,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
+    fn new(origin: Rc<Origin>, client: C, input: Buffer, timer: Timer) -> Self {
+        let limits = &origin.worker.config().limits;
+        let bounds = Bounds {
+            streams_max: limits.h2_streams_max.min(STREAMS_MAX),
+            list_max: limits.request_head_max,
+            fields_max: limits.request_headers_max + 4,
+            stream_window: STREAM_WINDOW,
+            window: WINDOW,
+        };
+        let capacity = bounds.streams_max as usize + 1;
+        let session = Session::server(bounds);
+        let mut out = origin.worker.stock.take_head();
+        session.start(&mut out);
+        let (blocked, due) = (Bits::new(capacity), Bits::new(capacity));
+        Self {
+            client,
+            input,
+            line: Line { session, out, written: 0, blocked, due },
+            slots: Vec::new(),
+            ready: Ready::new(capacity),
+            limits: Limits::new(timer),
+            turn: 0,
+            cookie: Vec::new(),
+            stage: Stage::Open,
+            is_at_rest: false,
+            origin,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ready.watch(cx.waker());
+        let stock = &self.origin.worker.stock;
+        if self.line.out.capacity() == 0 {
+            self.line.out = stock.take_head();
+        }
+        self.line.session.set_now(self.origin.worker.clock.now_ms());
+        let ended = self.go_round(cx);
+        if self.line.waiting() == 0 {
+            self.origin.worker.stock.put_head(core::mem::take(&mut self.line.out));
+        }
+        ended
+    }
+
+    fn go_round(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut is_first = true;
+        for _ in 0..ROUNDS {
+            // Octets that came with the first ones are there without a read.
+            let came = if core::mem::take(&mut is_first) && self.limits.is_new() {
+                self.take_input();
+                Input::Came
             } else {
-                timeouts.response_head.max(timeouts.response_body_idle).max(timeouts.request_body_idle)
-                    + timeouts.write_stall
-            });
-        }
-        if !self.is_ending && self.origin.listener.draining.get() {
-            self.is_ending = true;
-            return Limit::Drain;
-        }
-        match (self.timer.is_expired(), is_idle && !self.is_ending) {
-            (false, _) => Limit::Fine,
-            (true, true) => {
-                self.is_ending = true;
-                self.timer.set(timeouts.write_stall);
-                Limit::Drain
+                self.poll_input(cx)
+            };
+            if came == Input::Lost {
+                return Poll::Ready(());
             }
-            (true, false) => Limit::End,
+            self.drain_if_asked();
+            self.poll_streams(cx);
+            if self.poll_write(cx).is_err() {
+                return Poll::Ready(());
+            }
+            let is_still = match came {
+                Input::Came => false,
+                Input::Blocked => self.line.is_full(),
+                Input::Waits | Input::Lost => true,
+            };
+            if is_still && self.line.due.is_empty() {
+                return self.judge_limits(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once, and takes in what came. While much waits to be written, nothing is read: a client that takes no
+    /// answers gets to ask no more.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Input {
+        if self.limits.has_ended() {
+            return Input::Waits;
+        }
+        if self.line.is_full() {
+            return Input::Blocked;
+        }
+        let stock = &self.origin.worker.stock;
+        self.input.reserve(stock, if self.input.is_empty() { SMALL } else { LARGE });
+        if self.input.room() < LARGE / 2 && !self.input.is_empty() {
+            self.input.compact();
+        }
+        let filled = self.input.poll_fill(cx, &mut self.client);
+        let came = match filled {
+            Poll::Pending => Input::Waits,
+            Poll::Ready(Ok(0)) if matches!(self.stage, Stage::Closing(_)) => Input::Lost,
+            Poll::Ready(Ok(0)) => {
+                self.limits.end();
+                Input::Came
+            }
+            Poll::Ready(Ok(count)) => {
+                self.take_or_drop(count);
+                Input::Came
+            }
+            Poll::Ready(Err(_)) => Input::Lost,
+        };
+        self.input.release(&self.origin.worker.stock);
+        came
+    }
+
+    fn take_or_drop(&mut self, count: usize) {
+        if let Stage::Closing(dropped) = &mut self.stage {
+            *dropped += count;
+            if *dropped > LINGER_OCTETS_MAX {
+                self.limits.end();
+            }
+            self.input.consume(self.input.len());
+        } else {
+            self.take_input();
         }
     }
-}
 
-/// A connection of which the first octets have been read already.
-struct Replayed {
-    first: Buffer,
-    stream: Stream,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.first.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+    /// Polls the streams that can go on, each once.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
+        self.ready.take(&mut self.line.due);
+        for _ in 0..self.line.due.count() {
+            let Some(at) = self.line.due.next(self.turn) else { break };
+            self.line.due.clear(at);
+            self.turn = at + 1;
+            self.poll_stream(at);
+            if self.line.is_full() && self.poll_write(cx).is_err() {
+                // The next write tells.
+                break;
+            }
         }
-        let count = this.first.len().min(buffer.remaining());
-        buffer.put_slice(&this.first.filled()[..count]);
-        this.first.consume(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    fn poll_stream(&mut self, at: usize) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        let Some(exchange) = &mut slot.exchange else { return };
+        let mut cx = Context::from_waker(&slot.waker);
+        if exchange.poll(&mut cx, &mut self.line, &slot.timer).is_ready() {
+            self.free(Key::of(at), |_| ());
+        }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    /// Writes what there is, as far as the socket takes it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let was_full = self.line.is_full();
+        while self.line.waiting() > 0 {
+            match Pin::new(&mut self.client).poll_write(cx, &self.line.out[self.line.written..]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.line.written += count;
+                    self.limits.wrote();
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        forget_front(&mut self.line.out, &mut self.line.written);
+        if self.line.waiting() == 0 {
+            // What is buffered below, as TLS does, has to go out too.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.client).poll_flush(cx) {
+                return Err(error);
+            }
+        }
+        if was_full && !self.line.is_full() {
+            self.line.unblock();
+        }
+        Ok(())
     }
 }

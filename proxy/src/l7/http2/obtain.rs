@@ -1,224 +1,191 @@
-//! Up to the head of the response: an endpoint is picked and connected, the request goes out, and again elsewhere
-//! where that is safe.
+//! The request goes out, and the head of the response comes back.
 
-use core::pin::pin;
 use core::task::{Context, Poll};
-use std::future::poll_fn;
 use std::io;
-use std::time::Instant;
 
-use super::stream::Exchange;
-use super::upload::UploadWaits;
-use crate::l7::buffer::{Buffer, LARGE};
+use super::download::Rest;
+use super::exchange::{Exchange, Phase, Stage, Stop, Upstream};
+use super::head;
+use super::line::Line;
+use crate::h2::begin_block;
+use crate::l7::buffer::{LARGE, SMALL};
+use crate::l7::clock::Timer;
 use crate::l7::head::HeadEnd;
-use crate::l7::refusal::{self, Fault, Refusal};
+use crate::l7::refusal;
+use crate::l7::request::Framing;
 use crate::l7::response::{self, ResponseFacts};
-use crate::stream::{Stream, dial};
-use crate::upstream::Picked;
-use crate::worker::Worker;
 
 /// Interim responses to one request.
 const INTERIM_MAX: u32 = 32;
 
-/// A connection to an endpoint, in use.
-pub(super) struct Upstream {
-    pub(super) stream: Stream,
-    pub(super) picked: Picked,
-    is_reused: bool,
-}
-
-/// Why an attempt brought no response.
-struct Failure {
-    refusal: Refusal,
-    may_retry: bool,
-}
-
-/// What is waited for, and how far the head of the response got.
-#[derive(Default)]
-struct Wait {
-    of: Option<UploadWaits>,
-    end: HeadEnd,
-}
-
-impl Failure {
-    const fn last(refusal: Refusal) -> Self {
-        Self { refusal, may_retry: false }
-    }
-}
-
 impl Exchange {
-    /// Tries endpoints until one answers.
-    pub(super) async fn obtain(&mut self) -> Result<(Upstream, ResponseFacts), Refusal> {
-        let mut failure: Option<Refusal> = None;
-        loop {
-            let picked = self.pick(failure)?;
-            match self.attempt(picked).await {
-                Ok(answered) => return Ok(answered),
-                Err(Failure { refusal, may_retry: true }) => {
-                    failure = Some(refusal);
-                    self.upload.rewind();
-                    self.reply.discard(&self.open.origin.worker.stock);
-                }
-                Err(Failure { refusal, .. }) => return Err(refusal),
-            }
-        }
-    }
-
-    fn pick(&mut self, failure: Option<Refusal>) -> Result<Picked, Refusal> {
-        let attempts = self.attempts.as_mut().map_err(|refusal| *refusal)?;
-        let worker = &self.open.origin.worker;
-        let snapshot = worker.table.load();
-        let routes = snapshot.view(worker.routes);
-        let picked = attempts
-            .pick(&snapshot, routes, Instant::now())
-            .map_err(|nobody| failure.unwrap_or(refusal::nobody(nobody)))?;
-        self.endpoint = Some(picked.address);
-        Ok(picked)
-    }
-
-    async fn attempt(&mut self, picked: Picked) -> Result<(Upstream, ResponseFacts), Failure> {
-        let worker = &self.open.origin.worker;
-        let config = self.attempts.as_ref().map_err(|refusal| Failure::last(*refusal))?.config();
-        let is_tls = config.tls.is_for(picked.app_protocol);
-        let idle = worker.pool.take((picked.address, picked.slot), is_tls, !self.facts.is_idempotent);
-        let mut upstream = match idle {
-            Some(stream) => {
-                worker.cells.reuses.add(1);
-                Upstream { stream, picked, is_reused: true }
-            }
-            None => Upstream {
-                stream: self.connect(dial(worker, &picked, config), &picked).await?,
-                picked,
-                is_reused: false,
-            },
-        };
-        let mut wait = Wait::default();
-        for _ in 0..=INTERIM_MAX {
-            let response = poll_fn(|cx| self.poll_head(cx, &mut upstream, &mut wait)).await?;
-            if !response.is_interim() {
-                return Ok((upstream, response));
-            }
-            // hyper has no way to send interim responses on a stream; a client may not depend on them.
-            self.reply.consume(response.head_length);
-            wait = Wait::default();
-        }
-        Err(Failure::last(refusal::UPSTREAM_MALFORMED))
-    }
-
-    async fn connect(
-        &self,
-        dialling: impl Future<Output = io::Result<Stream>>,
-        picked: &Picked,
-    ) -> Result<Stream, Failure> {
-        let worker = &self.open.origin.worker;
-        worker.cells.connects.add(1);
-        self.open.timer.set(worker.config().timeouts.connect);
-        let mut dialling = pin!(dialling);
-        let connected = poll_fn(|cx| match dialling.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| refusal::not_connected(&error))),
-            Poll::Pending if self.open.timer.is_expired() => Poll::Ready(Err(refusal::CONNECT_TIMED_OUT)),
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
-        connected.map_err(|refusal| {
-            if refusal.fault == Fault::Upstream {
-                picked.failed(Instant::now());
-            }
-            Failure { refusal, may_retry: true }
-        })
-    }
-
-    /// Polls both directions until the head of a response is there.
-    fn poll_head(
+    /// Polls both directions until the head of a response has been passed on.
+    pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut Upstream,
-        wait: &mut Wait,
-    ) -> Poll<Result<ResponseFacts, Failure>> {
-        let worker = &self.open.origin.worker;
-        let config = worker.config();
-        let before = self.upload.moved;
-        if let Poll::Ready(Err(refusal)) = self.upload.poll(cx, &mut upstream.stream) {
-            return Poll::Ready(Err(Failure::last(refusal)));
+        line: &mut Line,
+        timer: &Timer,
+    ) -> Poll<Result<(), Stop>> {
+        self.push_upload(cx, line, timer);
+        if let Poll::Ready(came) = self.poll_reply(cx, line, timer) {
+            return Poll::Ready(came);
         }
-        let waits = self.upload.waits();
-        match waits {
-            UploadWaits::Read => upstream.picked.awaits_client(self.upload.moved != before),
-            UploadWaits::Write | UploadWaits::Nothing => upstream.picked.awaits_endpoint(),
+        if self.has_left() {
+            return Poll::Ready(Err(Stop::Refuse(refusal::ENDPOINT_GONE)));
         }
-        if self.upload.moved != before || wait.of != Some(waits) {
-            wait.of = Some(waits);
-            self.open.moved();
-            self.open.timer.set(match waits {
-                UploadWaits::Nothing => config.timeouts.response_head,
-                UploadWaits::Read => config.timeouts.request_body_idle,
-                UploadWaits::Write => config.timeouts.write_stall,
-            });
+        if !timer.is_expired() {
+            return Poll::Pending;
         }
+        Poll::Ready(Err(Stop::Refuse(self.time_out())))
+    }
+
+    fn time_out(&self) -> refusal::Refusal {
+        match self.phase {
+            // The client's fault alone.
+            Phase::RequestBody => return refusal::BODY_TIMED_OUT,
+            _ => self.blame(),
+        }
+        if self.phase == Phase::RequestWrite {
+            refusal::UPSTREAM_WRITE_STALLED
+        } else {
+            refusal::UPSTREAM_TIMED_OUT
+        }
+    }
+
+    /// Sends what there is of the request, and lets the client send as much again. True if something moved.
+    pub(super) fn push_upload(&mut self, cx: &mut Context<'_>, line: &mut Line, timer: &Timer) -> bool {
+        let Some(upstream) = &mut self.upstream else { return false };
+        if self.upload.is_over() {
+            return false;
+        }
+        let before = self.upload.moved();
+        let mut given = 0;
+        let is_over = self.upload.poll(cx, &mut upstream.stream, &mut given).is_ready();
+        line.used(self.key, given);
+        let has_moved = self.upload.moved() > before;
+        if self.is_answered() {
+            // The limits of the response run.
+            return has_moved;
+        }
+        let phase = match (is_over, self.upload.is_waiting_for_client()) {
+            (true, _) => Phase::ResponseHead,
+            (false, true) => Phase::RequestBody,
+            (false, false) => Phase::RequestWrite,
+        };
+        if let Some(Upstream { picked, .. }) = &self.upstream {
+            match phase {
+                Phase::RequestBody => picked.awaits_client(has_moved),
+                _ => picked.awaits_endpoint(),
+            }
+        }
+        self.stay(phase, has_moved, timer);
+        has_moved
+    }
+
+    fn poll_reply(&mut self, cx: &mut Context<'_>, line: &mut Line, timer: &Timer) -> Poll<Result<(), Stop>> {
         loop {
-            match response::judge(
-                self.reply.filled(),
-                &mut wait.end,
-                config.limits.response_head_max,
-                &self.facts,
-            ) {
-                Ok(Some(response)) if response.status == 101 => {
-                    return Poll::Ready(Err(Failure::last(refusal::UPSTREAM_MALFORMED)));
-                }
-                Ok(Some(response)) => return Poll::Ready(Ok(response)),
-                Ok(None) => {}
-                Err(refusal) => {
-                    upstream.picked.failed(Instant::now());
-                    return Poll::Ready(Err(Failure::last(refusal)));
-                }
+            if !self.reply.is_empty()
+                && let Some(came) = self.judge_reply(line, timer)?
+            {
+                return Poll::Ready(Ok(came));
             }
-            match poll_more(cx, &mut upstream.stream, &mut self.reply, worker) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(self.lost(upstream))),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending if self.open.has_left(|| upstream.picked.left_at()) => {
-                    return Poll::Ready(Err(Failure::last(refusal::ENDPOINT_GONE)));
-                }
-                Poll::Pending if !self.open.timer.is_expired() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Err(time_out(waits, &upstream.picked))),
+            match core::task::ready!(self.poll_fill(cx, line)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(Err(self.lost())),
             }
         }
     }
 
-    /// As for a client of HTTP/1.1: again only if nothing was sent, or twice is as good as once.
-    fn lost(&self, upstream: &Upstream) -> Failure {
-        if !upstream.is_reused {
-            upstream.picked.failed(Instant::now());
+    /// Judges what came; `None` if more is needed.
+    fn judge_reply(&mut self, line: &mut Line, timer: &Timer) -> Result<Option<()>, Stop> {
+        let head_max = self.origin.worker.config().limits.response_head_max;
+        let out = &mut line.out;
+        let start = begin_block(out);
+        let judged = response::judge_with(
+            self.reply.filled(),
+            &mut self.reply_end,
+            head_max,
+            &self.facts,
+            |facts, headers| head::push_response(facts.status, headers, out),
+        );
+        let response = match judged {
+            Ok(Some(response)) if response.status != 101 => response,
+            Ok(None) => {
+                line.out.truncate(start);
+                return Ok(None);
+            }
+            refused => {
+                line.out.truncate(start);
+                self.blame();
+                return Err(Stop::Refuse(refused.err().unwrap_or(refusal::UPSTREAM_MALFORMED)));
+            }
+        };
+        self.reply.consume(response.head_length);
+        if response.is_interim() {
+            return self.pass_interim(start, line, timer);
         }
-        let is_whole = self.upload.is_untouched() && self.reply.is_empty();
-        let may_retry = is_whole && (self.upload.sent == 0 || self.facts.is_idempotent);
-        Failure { refusal: refusal::UPSTREAM_CLOSED, may_retry }
+        self.pass_head(&response, start, line, timer);
+        Ok(Some(()))
     }
-}
 
-/// Whose fault it is that nothing moves.
-fn time_out(waits: UploadWaits, picked: &Picked) -> Failure {
-    let refusal = match waits {
-        UploadWaits::Read => return Failure::last(refusal::BODY_TIMED_OUT),
-        UploadWaits::Write => refusal::UPSTREAM_WRITE_STALLED,
-        UploadWaits::Nothing => refusal::UPSTREAM_TIMED_OUT,
-    };
-    picked.failed(Instant::now());
-    Failure::last(refusal)
-}
-
-pub(super) fn poll_more(
-    cx: &mut Context<'_>,
-    from: &mut Stream,
-    buffer: &mut Buffer,
-    worker: &Worker,
-) -> Poll<io::Result<usize>> {
-    if buffer.is_empty() {
-        core::task::ready!(from.poll_read_ready(cx))?;
-        buffer.reserve(&worker.stock, LARGE);
-    } else if buffer.room() == 0 {
-        buffer.compact();
-        // Only a head that is long by configuration fills a large buffer without anything to consume.
-        buffer.reserve(&worker.stock, worker.config().limits.response_head_max + LARGE);
+    fn pass_interim(&mut self, start: usize, line: &mut Line, timer: &Timer) -> Result<Option<()>, Stop> {
+        self.interims += 1;
+        if self.interims > INTERIM_MAX {
+            line.out.truncate(start);
+            return Err(Stop::Refuse(refusal::UPSTREAM_MALFORMED));
+        }
+        line.session.end_headers(self.key, start, false, &mut line.out);
+        self.reply_end = HeadEnd::default();
+        self.enter(self.phase, timer);
+        if self.reply.is_empty() { Ok(None) } else { self.judge_reply(line, timer) }
     }
-    buffer.poll_fill(cx, from)
+
+    fn pass_head(&mut self, response: &ResponseFacts, start: usize, line: &mut Line, timer: &Timer) {
+        self.rest = Rest::of(response.framing);
+        self.status = response.status;
+        self.keep_alive = response.keep_alive && response.framing != Framing::UntilClose;
+        self.stage = Stage::Body;
+        let is_end = self.rest.is_over();
+        line.session.end_headers(self.key, start, is_end, &mut line.out);
+        self.octets += (line.out.len() - start) as u64;
+        self.answered();
+        self.enter(Phase::ResponseBody, timer);
+    }
+
+    /// Reads more of the response; `false` at the end of the connection.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, line: &Line) -> Poll<io::Result<bool>> {
+        let worker = &self.origin.worker;
+        let Some(upstream) = &mut self.upstream else { return Poll::Ready(Ok(false)) };
+        if self.reply.is_empty() {
+            core::task::ready!(upstream.stream.poll_read_ready(cx))?;
+            // What can't be passed on is better left where it is.
+            let size = if line.session.room(self.key) == 0 { SMALL } else { LARGE };
+            self.reply.reserve(&worker.stock, size);
+        } else if self.reply.room() == 0 {
+            self.reply.compact();
+            // Only a head that is long by configuration fills a large buffer without anything to consume.
+            let most = worker.config().limits.response_head_max + LARGE;
+            self.reply.reserve(&worker.stock, if self.reply.len() < LARGE { LARGE } else { most });
+        }
+        self.reply.poll_fill(cx, &mut upstream.stream).map_ok(|count| count > 0)
+    }
+
+    /// The endpoint closed before it answered. Sending the request again is safe if none of it was sent, or if doing it
+    /// twice does no harm (RFC 9110 §9.2.2): that goes for what has no content, or none that was sent, as for clients of
+    /// HTTP/1.1.
+    fn lost(&self) -> Stop {
+        if self.upstream.as_ref().is_some_and(|upstream| !upstream.is_reused) {
+            // An idle connection that closes is nobody's failure: the endpoint may do that at any time.
+            self.blame();
+        }
+        let is_unanswered = self.reply.is_empty() && self.interims == 0;
+        let is_underway = self.upstream.as_ref().is_some_and(|upstream| upstream.stream.is_underway());
+        let is_unsent = self.upload.is_unsent() && !is_underway;
+        let is_harmless = self.facts.is_idempotent && self.upload.is_content_unsent();
+        if self.upload.is_whole() && is_unanswered && (is_unsent || is_harmless) {
+            Stop::Retry(refusal::UPSTREAM_CLOSED)
+        } else {
+            Stop::Refuse(refusal::UPSTREAM_CLOSED)
+        }
+    }
 }

@@ -3,166 +3,203 @@
 use core::task::{Context, Poll};
 use std::pin::Pin;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
 use tokio::io::AsyncWrite;
 
-use super::head::{self, Upload as UploadKind};
+use super::head;
+use crate::h2::Fields;
+use crate::l7::buffer::{LARGE, forget_front};
+use crate::l7::chunked::push_size;
 use crate::l7::refusal::{self, Refusal};
-use crate::l7::request::{Framing, RequestFacts};
-use crate::stream::Stream;
+use crate::l7::request::Framing;
+
+/// Content that came before anything was sent goes out with the head, in one write, and again with it if need be: so
+/// much of it.
+const WITH_HEAD_MAX: usize = LARGE;
 
 /// The content of a request on its way to the endpoint.
+#[derive(Debug)]
 pub(super) struct Upload {
-    content: Incoming,
-    kind: UploadKind,
-    pub(super) head: Vec<u8>,
-    /// Octets of `head` written in this attempt.
-    pub(super) sent: usize,
-    /// Content not written yet, framed.
-    piece: Vec<u8>,
+    /// The head, and the content that goes with it.
+    pub(super) first: Vec<u8>,
+    /// Octets of the head alone.
+    pub(super) head: usize,
+    /// Octets of `first` written in this attempt.
+    sent: usize,
+    /// Content behind `first`, framed.
+    rest: Vec<u8>,
     written: usize,
+    is_chunked: bool,
     /// Octets that Content-Length still promises, or that may still come.
     left: u64,
-    /// Content was asked for and came: it is not here any more.
-    taken: bool,
     /// The client's end has been read.
     is_read: bool,
-    /// The endpoint stopped reading.
-    pub(super) is_rejected: bool,
-    /// Grows with every octet that moves.
-    pub(super) moved: u64,
-}
-
-/// What an upload waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UploadWaits {
-    /// For nothing: it is over.
-    Nothing,
-    /// For the client.
-    Read,
-    /// For the endpoint.
-    Write,
+    /// The endpoint stopped reading; it may still answer.
+    is_rejected: bool,
+    /// Octets that the client may send again once they are written.
+    owed: usize,
+    moved: u64,
+    /// Content was written and forgotten.
+    is_begun: bool,
 }
 
 impl Upload {
+    /// `is_end`: there is no content. `spare` is storage for what does not go with the head.
     pub(super) fn new(
-        content: Incoming,
-        kind: UploadKind,
         head: Vec<u8>,
-        facts: &RequestFacts,
+        spare: Vec<u8>,
+        framing: Framing,
+        is_end: bool,
         most: Option<u64>,
     ) -> Self {
-        let left = match facts.framing {
+        let left = match framing {
             Framing::Length(length) => length,
             _ => most.unwrap_or(u64::MAX),
         };
         Self {
-            content,
-            kind,
-            head,
+            head: head.len(),
+            first: head,
             sent: 0,
-            piece: Vec::new(),
+            rest: spare,
             written: 0,
+            is_chunked: framing == Framing::Chunked,
             left,
-            taken: false,
-            is_read: kind == UploadKind::None,
+            is_read: is_end,
             is_rejected: false,
+            owed: 0,
             moved: 0,
+            is_begun: false,
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.is_rejected || (self.is_read && self.sent == self.head.len() && self.written == self.piece.len())
+    /// Nothing more of the request is to be sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_rejected || self.is_sent()
     }
 
-    pub(super) fn waits(&self) -> UploadWaits {
-        if self.is_done() {
-            UploadWaits::Nothing
-        } else if self.sent < self.head.len() || self.written < self.piece.len() {
-            UploadWaits::Write
-        } else {
-            UploadWaits::Read
-        }
+    /// All of the request was sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_read && self.is_written()
     }
 
-    /// No content was taken from the client: the request can be sent again.
-    pub(super) fn is_untouched(&self) -> bool {
-        !self.taken
+    fn is_written(&self) -> bool {
+        self.sent == self.first.len() && self.written == self.rest.len()
     }
 
-    /// Begins anew, for another endpoint. Only while it is untouched.
+    /// What was written so far; grows with every step.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Waits for the client rather than for the endpoint.
+    pub(super) fn is_waiting_for_client(&self) -> bool {
+        !self.is_read && self.is_written()
+    }
+
+    /// Nothing was sent in this attempt.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.sent == 0
+    }
+
+    /// Nothing behind the head was sent in this attempt.
+    pub(super) fn is_content_unsent(&self) -> bool {
+        self.sent <= self.head && self.is_whole()
+    }
+
+    /// All that came is still here: the request can be sent from its beginning.
+    pub(super) fn is_whole(&self) -> bool {
+        self.written == 0 && !self.is_begun
+    }
+
+    /// Begins again, for another endpoint.
     pub(super) fn rewind(&mut self) {
-        debug_assert!(self.is_untouched(), "what was taken can't be sent twice");
+        debug_assert!(self.is_whole(), "only what is still here can be sent again");
         self.sent = 0;
         self.is_rejected = false;
     }
 
-    /// Sends what there is. After an error nothing more is sent: there would be a gap.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<Result<(), Refusal>> {
-        while !self.is_done() {
-            if self.sent < self.head.len() {
-                match core::task::ready!(Pin::new(&mut *to).poll_write(cx, &self.head[self.sent..])) {
-                    Ok(count) if count > 0 => self.sent += count,
-                    _ => self.is_rejected = true,
-                }
-            } else if self.written < self.piece.len() {
-                match core::task::ready!(Pin::new(&mut *to).poll_write(cx, &self.piece[self.written..])) {
-                    Ok(count) if count > 0 => self.written += count,
-                    _ => self.is_rejected = true,
-                }
+    /// What it held.
+    pub(super) fn storage(&mut self) -> (Vec<u8>, Vec<u8>) {
+        self.head = 0;
+        (core::mem::take(&mut self.first), core::mem::take(&mut self.rest))
+    }
+
+    /// Where more content goes.
+    fn target(&mut self, length: usize) -> &mut Vec<u8> {
+        let is_early = self.sent == 0 && self.is_whole() && self.rest.is_empty();
+        let goes_first = is_early && self.first.len() + length <= WITH_HEAD_MAX;
+        if goes_first { &mut self.first } else { &mut self.rest }
+    }
+
+    /// Content came. What is owed for it is told by [`poll`](Self::poll), or at once if nobody wants it.
+    pub(super) fn take(&mut self, data: &[u8], is_end: bool) -> Result<usize, Refusal> {
+        let length = data.len();
+        if self.is_rejected {
+            self.is_read |= is_end;
+            return Ok(length);
+        }
+        self.left = self.left.checked_sub(length as u64).ok_or(refusal::BODY_TOO_LARGE)?;
+        let is_chunked = self.is_chunked;
+        let out = self.target(length);
+        if is_chunked && length > 0 {
+            push_size(length, out);
+        }
+        out.extend_from_slice(data);
+        if is_chunked && length > 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+        if is_chunked && is_end {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.is_read |= is_end;
+        self.owed += length;
+        Ok(0)
+    }
+
+    /// Trailers came, and with them the end.
+    pub(super) fn take_trailers(&mut self, fields: &Fields) {
+        self.is_read = true;
+        if self.is_chunked && !self.is_rejected {
+            head::write_trailers(fields, self.target(0));
+        }
+    }
+
+    /// Sends what there is. Ready when the request was sent to its end, or the endpoint takes no more of it. Adds to
+    /// `given` what the client may send again.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+        given: &mut usize,
+    ) -> Poll<()> {
+        while !self.is_over() {
+            let (piece, at) = if self.sent < self.first.len() {
+                (&self.first, &mut self.sent)
+            } else if self.written < self.rest.len() {
+                (&self.rest, &mut self.written)
             } else {
-                let frame = core::task::ready!(Pin::new(&mut self.content).poll_frame(cx));
-                self.take(frame).inspect_err(|_| self.is_rejected = true)?;
+                return Poll::Pending;
+            };
+            match core::task::ready!(Pin::new(&mut *to).poll_write(cx, &piece[*at..])) {
+                Ok(count) if count > 0 => {
+                    *at += count;
+                    self.moved += count as u64;
+                    self.give(count, given);
+                }
+                _ => self.is_rejected = true,
             }
-            self.moved += 1;
         }
-        Poll::Ready(Ok(()))
+        if self.is_rejected {
+            *given += core::mem::take(&mut self.owed);
+        }
+        Poll::Ready(())
     }
 
-    fn take(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Result<(), Refusal> {
-        const BROKEN: Refusal = Refusal::bad(400, "the request ended before its content did");
-        self.taken = true;
-        self.piece.clear();
-        self.written = 0;
-        let is_chunked = self.kind == UploadKind::Chunked;
-        match frame {
-            None => {
-                self.is_read = true;
-                if is_chunked {
-                    self.piece.extend_from_slice(b"0\r\n\r\n");
-                } else if self.left > 0 {
-                    return Err(BROKEN);
-                }
-            }
-            Some(Err(_)) => return Err(BROKEN),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => self.take_data(&data)?,
-                Err(frame) => {
-                    if let (true, Ok(trailers)) = (is_chunked, frame.into_trailers()) {
-                        self.is_read = true;
-                        self.piece.extend_from_slice(b"0\r\n");
-                        head::write_trailers(&trailers, &mut self.piece);
-                        self.piece.extend_from_slice(b"\r\n");
-                    }
-                }
-            },
-        }
-        Ok(())
-    }
-
-    fn take_data(&mut self, data: &[u8]) -> Result<(), Refusal> {
-        let length = data.len() as u64;
-        self.left = self.left.checked_sub(length).ok_or(refusal::BODY_TOO_LARGE)?;
-        if self.kind == UploadKind::Chunked {
-            if !data.is_empty() {
-                self.piece.extend_from_slice(format!("{length:x}\r\n").as_bytes());
-                self.piece.extend_from_slice(data);
-                self.piece.extend_from_slice(b"\r\n");
-            }
-        } else {
-            self.piece.extend_from_slice(data);
-        }
-        Ok(())
+    fn give(&mut self, count: usize, given: &mut usize) {
+        // Framing counts as content here; all is given back once all is written.
+        let count = if self.is_written() { self.owed } else { self.owed.min(count) };
+        self.owed -= count;
+        *given += count;
+        // From here on the beginning is not here any more.
+        self.is_begun |= forget_front(&mut self.rest, &mut self.written);
     }
 }

@@ -95,7 +95,7 @@ impl Connection {
                     return Box::pin(http2::serve(origin, client, inbound, timer)).await;
                 }
                 Next::Refused(refusal) => return self.refuse(refusal).await,
-                Next::Closed => return,
+                Next::Closed => return self.leave().await,
             };
             self.served += 1;
             match Exchange::new(&mut self, plan).run().await {
@@ -240,6 +240,17 @@ impl Connection {
             Poll::Ready(Ok(()))
         })
         .await
+    }
+
+    /// Ends between two requests: the closing message of TLS goes as far as that goes without waiting.
+    async fn leave(mut self) {
+        if self.client.is_tls() {
+            poll_fn(|cx| {
+                let _ = Pin::new(&mut self.client).poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
     }
 
     /// Says that nothing more will come, then reads until the client has closed too: closing a socket with

@@ -66,8 +66,11 @@ impl TlsStream {
         content: Vec<u8>,
         control: Vec<u8>,
     ) -> Self {
+        // The library wants no more once the other side has said that no more will come. It said so to those who carried
+        // out the handshake, and will not again.
+        let has_ended = !session.wants_read();
         let mut cipher = Buffer::default();
-        if !incoming.is_empty() {
+        if !has_ended && !incoming.is_empty() {
             cipher.reserve(stock, WIRE.max(incoming.len()));
             cipher.append(incoming);
         }
@@ -83,7 +86,7 @@ impl TlsStream {
             owed: 0,
             is_underway: false,
             is_joining: false,
-            has_ended: false,
+            has_ended,
             has_said_end: false,
         };
         // A whole record that is still there belongs to a message in part.

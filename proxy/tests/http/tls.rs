@@ -157,6 +157,37 @@ fn a_request_in_the_last_flight_of_the_handshake_is_served() {
 }
 
 #[test]
+fn a_client_that_ends_in_the_last_flight_of_the_handshake_is_done_after_its_answer() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let bench = Bench::new(&backend);
+    for versions in [OLD, NEW] {
+        let mut believer = bench.authority.believer();
+        believer.versions = versions;
+        let name = rustls::pki_types::ServerName::try_from(APP).unwrap();
+        let mut connection = rustls::ClientConnection::new(believer.config(), name).unwrap();
+        let mut socket = std::net::TcpStream::connect(bench.node.address).unwrap();
+        while connection.is_handshaking() {
+            while connection.wants_write() {
+                connection.write_tls(&mut socket).unwrap();
+            }
+            connection.read_tls(&mut socket).unwrap();
+            connection.process_new_packets().unwrap();
+        }
+        std::io::Write::write_all(&mut connection.writer(), get("/").as_bytes()).unwrap();
+        connection.send_close_notify();
+        let mut flight = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut flight).unwrap();
+        }
+        let stream = rustls::StreamOwned::new(connection, socket);
+        let mut client = crate::harness::Client { stream, read: Vec::new() };
+        std::io::Write::write_all(&mut client.stream.sock, &flight).unwrap();
+        assert_eq!(client.response().text(), "hello");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
 fn large_bodies_go_both_ways_unchanged() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let answer =

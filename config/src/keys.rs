@@ -309,6 +309,7 @@ pub(crate) static PROXY_TARGET: Keys = Keys {
 };
 
 const UPSTREAM_KEYS: &[Key] = &[
+    key("protocol", Toml("\"auto\"")),
     key("balance", Toml("\"round-robin\"")),
     key("hash_key", Toml("\"client-address\"")),
     key("in_flight_max", Toml("0")),

@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use portolan_proxy::{Balance, CheckConfig, CheckKind, EjectionConfig, HashKey, UpstreamConfig};
+use portolan_proxy::{
+    Balance, CheckConfig, CheckKind, EjectionConfig, HashKey, UpstreamConfig, UpstreamProtocol,
+};
 use toml::de::DeValue;
 
 use crate::keys::{
@@ -35,6 +37,7 @@ pub(crate) fn read(section: &Section<'_>, inherited: &UpstreamConfig, below: &Be
     let check = section.section("check", below.check);
     let tls = section.section("tls", below.tls);
     UpstreamConfig {
+        protocol: section.read("protocol", value::choice(PROTOCOLS, &[])).unwrap_or(inherited.protocol),
         balance: balance(section, &inherited.balance),
         in_flight_max: count("in_flight_max", 0, 1_000_000).unwrap_or(inherited.in_flight_max),
         idle_connections_max: count("idle_connections_max", 0, 100_000)
@@ -48,6 +51,9 @@ pub(crate) fn read(section: &Section<'_>, inherited: &UpstreamConfig, below: &Be
         check: check.map_or_else(|| inherited.check.clone(), |s| read_check(&s, inherited.check.as_ref())),
     }
 }
+
+const PROTOCOLS: &[(&str, UpstreamProtocol)] =
+    &[("auto", UpstreamProtocol::Auto), ("http1", UpstreamProtocol::Http1), ("h2", UpstreamProtocol::H2)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Policy {

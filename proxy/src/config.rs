@@ -67,11 +67,13 @@ pub enum ListenerProtocol {
 /// Policy towards the endpoints of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
+    /// What is spoken to endpoints.
+    pub protocol: UpstreamProtocol,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Requests that may be in flight to one endpoint per worker; 0 for no limit.
     pub in_flight_max: u32,
-    /// Idle connections kept per endpoint and worker.
+    /// Connections kept per endpoint and worker though they were idle for a second; fewer than that is no excess.
     pub idle_connections_max: usize,
     /// An idle connection is closed after this long.
     pub idle_timeout: Duration,
@@ -85,6 +87,18 @@ pub struct UpstreamConfig {
     pub ejection: Option<EjectionConfig>,
     /// Active checks; `None` (the default) believes the scheduler.
     pub check: Option<CheckConfig>,
+}
+
+/// What is spoken to the endpoints of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/2 where the scheduler says that the port speaks it or gRPC, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: with prior knowledge, and over TLS where the handshake agrees on it.
+    H2,
 }
 
 /// Balancing policies.
@@ -230,6 +244,7 @@ pub struct Network {
 impl Default for UpstreamConfig {
     fn default() -> Self {
         Self {
+            protocol: UpstreamProtocol::Auto,
             balance: Balance::RoundRobin,
             in_flight_max: 0,
             idle_connections_max: 64,

@@ -12,7 +12,7 @@ use portolan_table::{Generation, Table, ViewKey};
 use crate::access_log::{AccessLog, Lines};
 use crate::config::{AccessLogConfig, Config};
 use crate::l4;
-use crate::l7::{Clock, Pool, Stock, TICK};
+use crate::l7::{Clock, Multiplex, Pool, Stock, TICK};
 use crate::metrics::{Metrics, WorkerCells};
 use crate::route::Routes;
 use crate::stream::Handshakes;
@@ -109,8 +109,8 @@ impl Proxy {
     #[must_use]
     pub fn worker(self: &Arc<Self>, index: usize) -> Rc<Worker> {
         let version = self.config_version.load(Ordering::Acquire);
-        let clock = Clock::new();
-        let stock = Rc::default();
+        let (clock, stock) = (Clock::new(), Rc::new(Stock::default()));
+        let cells = self.metrics.worker();
         Rc::new(Worker {
             table: self.table.clone(),
             routes: self.routes,
@@ -119,8 +119,9 @@ impl Proxy {
             datagrams: Rc::default(),
             pool: Pool::new(&clock),
             handshakes: Handshakes::new(&self.tls, &stock, index),
+            multiplex: Multiplex::new(&clock, &stock, &cells),
             stock,
-            cells: self.metrics.worker(),
+            cells,
             log: self.log.as_ref().map(AccessLog::lines),
             config: RefCell::new(Rc::new(self.present_config())),
             config_version: Cell::new(version),
@@ -156,6 +157,7 @@ pub struct Worker {
     pub(crate) relays: Rc<l4::Relays>,
     datagrams: Rc<udp::Listeners>,
     pub(crate) pool: Pool,
+    pub(crate) multiplex: Rc<Multiplex>,
     pub(crate) stock: Rc<Stock>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) clock: Rc<Clock>,
@@ -228,6 +230,7 @@ impl Worker {
         let snapshot = self.table.load();
         self.upstreams.tick(&snapshot, now);
         self.pool.tick(&snapshot);
+        self.multiplex.tick(&snapshot);
         self.relays.tick(now);
         self.datagrams.tick(now);
         self.cells.set_idle(self.pool.len());

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Aim, Identity, Outcome};
 use crate::CheckKind;
-use crate::tls::Clients;
+use crate::tls::{Alpn, Clients};
 
 /// The first try comes within this time, at random, so that a start does not try everybody at once.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ impl Probe {
         let Some(tls) = &self.aim.tls else { return http(stream, path, &host).await };
         let client = self.clients.with(tls).ok_or(io::ErrorKind::NotFound)?;
         // Resumed most of the time, and then short enough for a thread of the control side.
-        let (config, name) = client.towards(self.aim.address);
+        let (config, name) = client.towards(self.aim.address, Alpn::Http1);
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         http(stream, path, &host).await
     }

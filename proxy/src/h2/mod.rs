@@ -8,8 +8,6 @@
 //! No socket, no clock, no task: what is fed in pieces gives the same events as what is fed at once. The session
 //! keeps the rules between frames and what a peer may cost; it knows no request. Both are up to `l7`.
 
-#![expect(dead_code, unused_imports, reason = "the client's end, until `l7` speaks HTTP/2 to endpoints")]
-
 mod blocks;
 mod error;
 mod flow;

@@ -1,24 +1,47 @@
-//! A way to an endpoint.
+//! A way to an endpoint: a connection of the request's own, or a stream on one that is shared.
 
 use core::task::{Context, Poll};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 
+use portolan_table::AppProtocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::stream::{Stream, dial};
+use super::multiplex::{SharedStream, Terms, Towards};
+use crate::config::UpstreamProtocol;
+use crate::stream::{Dial, Stream};
+use crate::tls::Alpn;
 use crate::upstream::{Attempts, Picked};
 use crate::worker::Worker;
 
-/// What a request goes out on.
+/// What a request goes out on. Both look like a connection to an endpoint that speaks HTTP/1.1.
 #[derive(Debug)]
-pub(crate) struct Link(Stream);
+pub(crate) enum Link {
+    /// HTTP/1.1.
+    Own(Stream),
+    /// HTTP/2.
+    Shared(SharedStream),
+}
+
+/// Whether HTTP/2 is spoken to an endpoint: by configuration, or else by what the scheduler says of the port.
+fn is_shared(picked: &Picked, protocol: UpstreamProtocol) -> bool {
+    match protocol {
+        UpstreamProtocol::Auto => matches!(picked.app_protocol, AppProtocol::H2c | AppProtocol::Grpc),
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::H2 => true,
+    }
+}
 
 impl Link {
     /// One that is there already. `surely` as in [`Pool::take`](super::Pool::take).
     pub(super) fn take(worker: &Worker, picked: &Picked, attempts: &Attempts, surely: bool) -> Option<Self> {
-        let is_tls = attempts.config().tls.is_for(picked.app_protocol);
-        worker.pool.take((picked.address, picked.slot), is_tls, surely).map(Self)
+        let config = attempts.config();
+        let is_tls = config.tls.is_for(picked.app_protocol);
+        if is_shared(picked, config.protocol) {
+            return worker.multiplex.take(Towards::new(picked, is_tls)).map(Self::Shared);
+        }
+        worker.pool.take((picked.address, picked.slot), is_tls, surely).map(Self::Own)
     }
 
     /// One that is made now. Borrows nothing: it may outlive the attempt.
@@ -27,24 +50,70 @@ impl Link {
         picked: &Picked,
         attempts: &Attempts,
     ) -> impl Future<Output = io::Result<Self>> + 'static {
-        worker.cells.connects.add(1);
-        let dialling = dial(worker, picked, attempts.config());
-        async move { dialling.await.map(Self) }
+        let policy = attempts.config();
+        let is_shared = is_shared(picked, policy.protocol);
+        let dial = Dial::new(worker, picked, policy, if is_shared { Alpn::H2 } else { Alpn::Http1 });
+        let shared = is_shared.then(|| {
+            let config = worker.config();
+            let terms = Terms {
+                idle: policy.idle_timeout,
+                stall: config.timeouts.write_stall,
+                head_max: config.limits.response_head_max,
+            };
+            (
+                Rc::clone(&worker.multiplex),
+                Towards::new(picked, dial.is_tls()),
+                attempts.service().into(),
+                terms,
+            )
+        });
+        if !is_shared {
+            worker.cells.connects.add(1);
+        }
+        async move {
+            match shared {
+                Some((multiplex, towards, service, terms)) => {
+                    multiplex.connect(towards, &dial, service, terms).await.map(Self::Shared)
+                }
+                None => dial.open().await.map(Self::Own),
+            }
+        }
     }
 
-    /// Keeps it for another request.
+    /// Keeps it for another request. A shared connection keeps itself.
     pub(super) fn keep(self, worker: &Worker, picked: &Picked, attempts: &Attempts) {
-        worker.pool.put(self.0, (picked.address, picked.slot), attempts.service(), attempts.config());
+        if let Self::Own(stream) = self {
+            worker.pool.put(stream, (picked.address, picked.slot), attempts.service(), attempts.config());
+        }
+    }
+
+    /// The endpoint said that it did not begin with the request: sending it again is safe.
+    pub(super) fn was_refused(&self) -> bool {
+        matches!(self, Self::Shared(stream) if stream.was_refused())
+    }
+
+    /// Why the endpoint ended its stream early, where it can say so.
+    pub(super) fn reset_reason(&self) -> Option<u32> {
+        match self {
+            Self::Own(_) => None,
+            Self::Shared(stream) => stream.reset_reason(),
+        }
     }
 
     /// See [`Stream::is_underway`].
     pub(super) const fn is_underway(&self) -> bool {
-        self.0.is_underway()
+        match self {
+            Self::Own(stream) => stream.is_underway(),
+            Self::Shared(_) => false,
+        }
     }
 
     #[inline]
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_read_ready(cx)
+        match self {
+            Self::Own(stream) => stream.poll_read_ready(cx),
+            Self::Shared(stream) => stream.poll_read_ready(cx),
+        }
     }
 }
 
@@ -55,21 +124,53 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         target: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, target)
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_read(cx, target),
+            Self::Shared(stream) => Pin::new(stream).poll_read(cx, target),
+        }
     }
 }
 
 impl AsyncWrite for Link {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, octets)
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Shared(stream) => Pin::new(stream).poll_write(cx, octets),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Shared(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Shared(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// One end of a relay: what a [`Pump`](super::pump::Pump) reads from.
+pub(crate) trait Source: AsyncRead + Unpin {
+    /// Ready when a read may bring something.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Source for Stream {
+    #[inline]
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+impl Source for Link {
+    #[inline]
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
     }
 }

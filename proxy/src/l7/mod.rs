@@ -1,4 +1,4 @@
-//! HTTP: an HTTP/1.1 engine of our own on the raw head, and an HTTP/2 engine of our own in front of it.
+//! HTTP: an HTTP/1.1 engine of our own on the raw head, and HTTP/2 in front of it and behind it.
 //!
 //! ```text
 //!  Connection ── head judged raw (request) ── route ── Exchange ──┬─ pool / connect ─ head written
@@ -18,6 +18,7 @@ mod exchange;
 mod head;
 mod http2;
 mod link;
+mod multiplex;
 pub(crate) mod oracle;
 mod origin;
 mod pool;
@@ -29,6 +30,7 @@ mod response;
 pub(crate) use buffer::{Buffer, LARGE, SMALL, Stock, WIRE};
 pub(crate) use clock::{Clock, TICK};
 pub(crate) use connection::Connection;
+pub(crate) use multiplex::Multiplex;
 pub(crate) use origin::ListenerState;
 pub(crate) use pool::Pool;
 pub(crate) use refusal::{OVERLOADED, PLAIN_HTTP, Refusal};

@@ -15,6 +15,8 @@ use crate::stream::Stream;
 
 /// Idle connections over all endpoints of one worker.
 const IDLE_MAX: usize = 16 * 1024;
+/// How long connections beyond what is kept for an endpoint may be idle, in milliseconds.
+const EXCESS_MS: u64 = 1_000;
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ struct State {
 struct Idles {
     /// A service that the endpoint belongs to.
     service: Box<str>,
+    /// How many are kept when they have been idle for a while.
+    kept_max: usize,
     /// The one idle longest first.
     connections: Vec<Idle>,
 }
@@ -42,6 +46,7 @@ struct Idles {
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
+    since_ms: u64,
     expires_ms: u64,
 }
 
@@ -81,22 +86,22 @@ impl Pool {
         config: &UpstreamConfig,
     ) {
         let timeout = u64::try_from(config.idle_timeout.as_millis()).unwrap_or(u64::MAX);
-        let expires_ms = self.clock.now_ms().saturating_add(timeout);
+        let since_ms = self.clock.now_ms();
+        let expires_ms = since_ms.saturating_add(timeout);
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if config.idle_connections_max == 0 || state.count >= IDLE_MAX {
             return;
         }
-        let idles = state
-            .endpoints
-            .entry((address, slot))
-            .or_insert_with(|| Idles { service: service.into(), connections: Vec::new() });
-        if idles.connections.len() >= config.idle_connections_max {
-            // The one idle longest is the likeliest to be closed soon.
-            idles.connections.remove(0);
-            state.count -= 1;
-        }
-        idles.connections.push(Idle { stream, expires_ms });
+        let idles = state.endpoints.entry((address, slot)).or_insert_with(|| Idles {
+            service: service.into(),
+            kept_max: 0,
+            connections: Vec::new(),
+        });
+        // What is too much is judged at the next tick: many requests that end at once are no reason to close what the
+        // next moment needs again.
+        idles.kept_max = config.idle_connections_max;
+        idles.connections.push(Idle { stream, since_ms, expires_ms });
         state.count += 1;
     }
 
@@ -111,7 +116,13 @@ impl Pool {
             if changed && !is_live(snapshot, &idles.service, *address, *slot) {
                 return false;
             }
-            idles.connections.retain_mut(|idle| idle.expires_ms > now_ms && idle.stream.is_quiet());
+            let mut excess = idles.connections.len().saturating_sub(idles.kept_max);
+            idles.connections.retain_mut(|idle| {
+                // The ones idle longest come first, and are the likeliest to be closed soon.
+                let is_excess = excess > 0 && now_ms.saturating_sub(idle.since_ms) >= EXCESS_MS;
+                excess -= usize::from(is_excess);
+                !is_excess && idle.expires_ms > now_ms && idle.stream.is_quiet()
+            });
             count += idles.connections.len();
             !idles.connections.is_empty()
         });
@@ -126,7 +137,7 @@ fn has_ended(stream: &Stream) -> bool {
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-fn is_live(snapshot: &Snapshot, service: &str, address: SocketAddr, slot: Slot) -> bool {
+pub(super) fn is_live(snapshot: &Snapshot, service: &str, address: SocketAddr, slot: Slot) -> bool {
     let Some(service) = snapshot.service(service) else { return false };
     service
         .ports

@@ -8,8 +8,8 @@ use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE, Stock};
 use super::chunked::{ChunkError, ChunkScanner};
+use super::link::Source;
 use super::request::Framing;
-use crate::stream::Stream;
 
 /// Content in relay.
 ///
@@ -135,8 +135,8 @@ impl Pump {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Stream,
-        to: &mut Stream,
+        from: &mut impl Source,
+        to: &mut (impl AsyncWrite + Unpin),
         (buffer, stock): (&mut Buffer, &Stock),
         waiting: &mut Waiting,
     ) -> Poll<Result<(), PumpError>> {
@@ -164,7 +164,7 @@ impl Pump {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut Stream,
+        to: &mut (impl AsyncWrite + Unpin),
         buffer: &mut Buffer,
     ) -> Poll<Result<(), PumpError>> {
         self.judge(buffer)?;
@@ -181,7 +181,7 @@ impl Pump {
     fn poll_write_decoded(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut Stream,
+        to: &mut (impl AsyncWrite + Unpin),
         buffer: &mut Buffer,
     ) -> Poll<Result<(), PumpError>> {
         let decoded = self.decoded.get_or_insert_default();
@@ -205,7 +205,11 @@ impl Pump {
     }
 }
 
-fn poll_write(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<Result<usize, PumpError>> {
+fn poll_write(
+    cx: &mut Context<'_>,
+    to: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> Poll<Result<usize, PumpError>> {
     match core::task::ready!(Pin::new(to).poll_write(cx, bytes)) {
         Ok(0) => Poll::Ready(Err(PumpError::Write(io::ErrorKind::WriteZero.into()))),
         Ok(written) => Poll::Ready(Ok(written)),
@@ -216,12 +220,12 @@ fn poll_write(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<Resul
 /// Reads more content, into storage that is taken only when there is something to read.
 fn poll_read(
     cx: &mut Context<'_>,
-    from: &mut Stream,
+    from: &mut impl Source,
     buffer: &mut Buffer,
     stock: &Stock,
 ) -> Poll<io::Result<usize>> {
     if buffer.is_empty() {
-        core::task::ready!(from.poll_read_ready(cx))?;
+        core::task::ready!(from.poll_ready(cx))?;
         buffer.reserve(stock, LARGE);
     } else if buffer.room() == 0 {
         buffer.compact();

@@ -102,6 +102,10 @@ pub(crate) fn not_connected(error: &std::io::Error) -> Refusal {
     use std::io::ErrorKind;
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
     match (error.kind(), tls) {
+        (_, Some(rustls::Error::NoApplicationProtocol)) => UPSTREAM_NO_HTTP2,
+        (_, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol))) => {
+            UPSTREAM_NO_HTTP2
+        }
         (_, Some(rustls::Error::InvalidCertificate(_))) => UPSTREAM_NOT_BELIEVED,
         (ErrorKind::InvalidData, _) => UPSTREAM_TLS_FAILED,
         (ErrorKind::ResourceBusy, _) => UPSTREAM_TLS_BUSY,
@@ -118,6 +122,8 @@ pub(crate) const CONNECT_FAILED: Refusal =
     Refusal::upstream(502, "upstream: the endpoint does not accept connections");
 pub(crate) const UPSTREAM_TLS_FAILED: Refusal =
     Refusal::upstream(502, "upstream: TLS with the endpoint failed");
+pub(crate) const UPSTREAM_NO_HTTP2: Refusal =
+    Refusal::upstream(502, "upstream: the endpoint does not speak HTTP/2 over TLS");
 pub(crate) const UPSTREAM_NOT_BELIEVED: Refusal =
     Refusal::upstream(502, "upstream: the endpoint's certificate is not to be believed");
 pub(crate) const UPSTREAM_TLS_BUSY: Refusal =

@@ -50,7 +50,7 @@ pub(super) const FAMILIES: [Family; 19] = [
     ),
     (
         "portolan_proxy_upstream_reuses_total",
-        "Requests sent on a connection that was idle.",
+        "Requests sent on a connection that was there: idle, or shared (HTTP/2).",
         &[],
         MetricType::COUNTER,
     ),

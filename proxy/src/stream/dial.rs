@@ -1,45 +1,74 @@
 //! Connections to endpoints.
 
-use std::future::Future;
+use core::net::SocketAddr;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::Stream;
+use super::{Handshakes, Stream};
 use crate::config::UpstreamConfig;
+use crate::metrics::WorkerCells;
 use crate::tls::metrics::Failure;
+use crate::tls::{Alpn, Client};
 use crate::upstream::Picked;
 use crate::worker::Worker;
 
-/// Opens a connection to the endpoint, with TLS if its port or the configuration says so. Borrows nothing: it may
-/// outlive the attempt it was begun for. The caller limits its time.
-///
-/// # Errors
-/// The endpoint is not there, or ([`io::ErrorKind::InvalidData`]) TLS with it came to nothing, or
-/// ([`io::ErrorKind::ResourceBusy`]) it is ourselves who cannot.
-pub(crate) fn dial(
-    worker: &Worker,
-    picked: &Picked,
-    config: &UpstreamConfig,
-) -> impl Future<Output = io::Result<Stream>> + 'static {
-    let address = picked.address;
-    let encrypted = config.tls.is_for(picked.app_protocol).then(|| {
-        let client = worker.tls().clients().with(&config.tls);
-        (client, Rc::clone(&worker.handshakes), Arc::clone(&worker.cells))
-    });
-    async move {
-        let stream = TcpStream::connect(address).await?;
-        // A request is one write; waiting for more to send with it would only delay it.
+/// How a connection to an endpoint is opened: with TLS if its port or the configuration says so. Borrows nothing: it may
+/// outlive the attempt it was made for.
+pub(crate) struct Dial {
+    address: SocketAddr,
+    encrypted: Option<Encrypted>,
+}
+
+struct Encrypted {
+    /// `None` for a policy whose files were not read yet: it is being put in force at this moment.
+    client: Option<Arc<Client>>,
+    alpn: Alpn,
+    handshakes: Rc<Handshakes>,
+    cells: Arc<WorkerCells>,
+}
+
+impl Dial {
+    pub(crate) fn new(worker: &Worker, picked: &Picked, config: &UpstreamConfig, alpn: Alpn) -> Self {
+        let encrypted = config.tls.is_for(picked.app_protocol).then(|| Encrypted {
+            client: worker.tls().clients().with(&config.tls),
+            alpn,
+            handshakes: Rc::clone(&worker.handshakes),
+            cells: Arc::clone(&worker.cells),
+        });
+        Self { address: picked.address, encrypted }
+    }
+
+    pub(crate) const fn is_tls(&self) -> bool {
+        self.encrypted.is_some()
+    }
+
+    /// Opens a connection. The caller limits its time.
+    ///
+    /// # Errors
+    /// The endpoint is not there, or ([`io::ErrorKind::InvalidData`]) TLS with it came to nothing, or
+    /// ([`io::ErrorKind::ResourceBusy`]) it is ourselves who cannot.
+    pub(crate) async fn open(&self) -> io::Result<Stream> {
+        let stream = TcpStream::connect(self.address).await?;
+        // A request, or what many streams have to say, is one write; waiting for more would only delay it.
         let _ = stream.set_nodelay(true);
-        let Some((client, handshakes, cells)) = encrypted else { return Ok(Stream::Tcp(stream)) };
-        // A policy whose files were not read yet: it is being put in force at this moment.
-        let client = client.ok_or(io::ErrorKind::ResourceBusy)?;
+        match &self.encrypted {
+            None => Ok(Stream::Tcp(stream)),
+            Some(encrypted) => encrypted.shake(stream, self.address).await,
+        }
+    }
+}
+
+impl Encrypted {
+    async fn shake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<Stream> {
+        let Self { client, alpn, handshakes, cells } = self;
+        let client = client.as_ref().ok_or(io::ErrorKind::ResourceBusy)?;
         // Until it is known how it ends.
-        let given_up = GivenUp(&cells);
+        let given_up = GivenUp(cells);
         // In the heap, so that connections without TLS need no room for it.
-        let connected = Box::pin(handshakes.connect(&client, stream, address)).await;
+        let connected = Box::pin(handshakes.connect(client, *alpn, stream, address)).await;
         core::mem::forget(given_up);
         match connected {
             Ok(stream) => {
@@ -57,7 +86,7 @@ pub(crate) fn dial(
 }
 
 /// Counts a handshake that nobody waits for any more.
-struct GivenUp<'c>(&'c crate::metrics::WorkerCells);
+struct GivenUp<'c>(&'c WorkerCells);
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {

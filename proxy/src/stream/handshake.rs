@@ -17,7 +17,7 @@ use super::session::Session;
 use super::tls::TlsStream;
 use crate::l7::Stock;
 use crate::tls::metrics::Failure;
-use crate::tls::{Client, ListenerTls, Tls, Work};
+use crate::tls::{Alpn, Client, ListenerTls, Tls, Work};
 
 /// Octets of a client's first message at most. The largest in use, with keys that withstand quantum computers and
 /// encrypted names, have about 4,000.
@@ -88,15 +88,19 @@ impl Handshakes {
     pub(crate) async fn connect(
         &self,
         client: &Client,
+        alpn: Alpn,
         socket: TcpStream,
         endpoint: SocketAddr,
     ) -> Result<TlsStream, (Failure, io::Error)> {
         let mut shake = Shake::new(self, socket);
-        let session = match client.begin(endpoint) {
+        let session = match client.begin(endpoint, alpn) {
             Ok(session) => Session::Client(Box::new(session)),
             Err(error) => return Err(Broken::from(error).told()),
         };
         match shake.run(session).await {
+            Ok(session) if !alpn.is_agreed(session.alpn_protocol()) => {
+                Err(Broken::from(rustls::Error::NoApplicationProtocol).told())
+            }
             Ok(session) => Ok(shake.finish(session)),
             Err(broken) => Err(broken.told()),
         }

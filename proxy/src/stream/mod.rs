@@ -14,7 +14,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-pub(crate) use dial::dial;
+pub(crate) use dial::Dial;
 pub(crate) use handshake::Handshakes;
 pub(crate) use session::Session;
 pub(crate) use tls::TlsStream;

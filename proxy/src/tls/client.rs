@@ -14,6 +14,29 @@ use super::certificate::{CertificateError, Pem, Role};
 use super::sessions::{Sessions, SessionsOf};
 use super::{UpstreamTlsConfig, provider};
 
+/// What is to be spoken over a connection, as its handshake says (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alpn {
+    /// HTTP/1.1, whether the endpoint takes part in the choice or not.
+    Http1,
+    /// HTTP/2, which an endpoint must agree to (RFC 9113 §3.2).
+    H2,
+}
+
+impl Alpn {
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::H2 => b"h2",
+        }
+    }
+
+    /// Whether what the endpoint chose will do.
+    pub(crate) fn is_agreed(self, chosen: Option<&[u8]>) -> bool {
+        self == Self::Http1 || chosen == Some(self.name())
+    }
+}
+
 /// What connections to endpoints with the same settings share, over all workers.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -40,7 +63,7 @@ impl Client {
         } else {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
         };
-        let mut config = match &tls.identity {
+        let config = match &tls.identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let own = Pem::read(key).map_err(|error| error.of(Role::Key))?.key;
@@ -52,19 +75,27 @@ impl Client {
                 })?
             }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { config, name: tls.server_name.clone(), sessions: Arc::default() })
     }
 
     /// The client's side of a connection to this endpoint.
-    pub(crate) fn begin(&self, endpoint: SocketAddr) -> Result<UnbufferedClientConnection, rustls::Error> {
-        let (config, name) = self.towards(endpoint);
+    pub(crate) fn begin(
+        &self,
+        endpoint: SocketAddr,
+        alpn: Alpn,
+    ) -> Result<UnbufferedClientConnection, rustls::Error> {
+        let (config, name) = self.towards(endpoint, alpn);
         UnbufferedClientConnection::new(config, name)
     }
 
     /// What holds towards this endpoint, and the name that its certificate must have.
-    pub(crate) fn towards(&self, endpoint: SocketAddr) -> (Arc<ClientConfig>, ServerName<'static>) {
+    pub(crate) fn towards(
+        &self,
+        endpoint: SocketAddr,
+        alpn: Alpn,
+    ) -> (Arc<ClientConfig>, ServerName<'static>) {
         let mut config = self.config.clone();
+        config.alpn_protocols = vec![alpn.name().to_vec()];
         config.resumption = Resumption::store(Arc::new(SessionsOf::new(endpoint, &self.sessions)));
         let own = || ServerName::IpAddress(endpoint.ip().to_canonical().into());
         (Arc::new(config), self.name.clone().unwrap_or_else(own))

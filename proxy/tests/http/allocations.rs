@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_proxy::{Config, serve};
+use portolan_proxy::{Config, UpstreamProtocol, serve};
 use portolan_table::ChangeSet;
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,24 @@ fn assert_none(config: &Config, backend: &Backend) {
 fn a_request_over_http_2_allocates_nothing() {
     let (backend, _requests) = Backend::answering(HELLO);
     assert_none(&config(), &backend);
+}
+
+#[test]
+fn nor_does_one_that_goes_on_over_http_2() {
+    let backend = Backend::start(|client| {
+        let mut frames = Frames { client };
+        frames.client.until("SM\r\n\r\n");
+        frames.send(SETTINGS, 0, 0, &[]);
+        while let Some(frame) = frames.next() {
+            if frame.kind == HEADERS {
+                frames.send(HEADERS, END_HEADERS, frame.stream, &[0x88]);
+                frames.send(DATA, END_STREAM, frame.stream, b"hello");
+            }
+        }
+    });
+    let mut config = config();
+    config.upstream.protocol = UpstreamProtocol::H2;
+    assert_none(&config, &backend);
 }
 
 const BULK: usize = 24 << 20;

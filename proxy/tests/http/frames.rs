@@ -1,5 +1,8 @@
 //! A client of HTTP/2 that writes and sees every frame.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::harness::*;
 
 pub(crate) const DATA: u8 = 0;
@@ -36,8 +39,8 @@ impl Frame {
     }
 }
 
-pub(crate) struct Frames {
-    pub(crate) client: Client,
+pub(crate) struct Frames<S = TcpStream> {
+    pub(crate) client: Client<S>,
 }
 
 impl Frames {
@@ -46,7 +49,22 @@ impl Frames {
         Self::over(node.connect(), settings)
     }
 
-    pub(crate) fn over(mut client: Client, settings: &[(u16, u32)]) -> Self {
+    /// The reason of the GOAWAY that ends the connection.
+    pub(crate) fn ending(&mut self) -> u32 {
+        let mut code = None;
+        while let Some(frame) = self.next() {
+            if frame.kind == GOAWAY {
+                code = Some(frame.code());
+                // The other side waits for ours.
+                let _ = self.client.stream.shutdown(std::net::Shutdown::Write);
+            }
+        }
+        code.expect("the connection ended without a word")
+    }
+}
+
+impl<S: Read + Write> Frames<S> {
+    pub(crate) fn over(mut client: Client<S>, settings: &[(u16, u32)]) -> Self {
         client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut frames = Self { client };
         let payload: Vec<u8> = settings
@@ -106,19 +124,6 @@ impl Frames {
                 return content;
             }
         }
-    }
-
-    /// The reason of the GOAWAY that ends the connection.
-    pub(crate) fn ending(&mut self) -> u32 {
-        let mut code = None;
-        while let Some(frame) = self.next() {
-            if frame.kind == GOAWAY {
-                code = Some(frame.code());
-                // The other side waits for ours.
-                let _ = self.client.stream.shutdown(std::net::Shutdown::Write);
-            }
-        }
-        code.expect("the connection ended without a word")
     }
 }
 

@@ -6,6 +6,7 @@
 mod authority;
 mod frames;
 mod h2_client;
+mod h2_server;
 mod harness;
 
 mod access_log;
@@ -16,6 +17,7 @@ mod drain;
 mod forwarding;
 mod grpc;
 mod http2_limits;
+mod http2_upstream;
 mod limits;
 mod retries;
 mod rfc9110;
@@ -26,4 +28,5 @@ mod streams;
 mod tls;
 mod tls_certificates;
 mod tls_hostile;
+mod tls_http2;
 mod tls_upstream;

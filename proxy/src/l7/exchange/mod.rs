@@ -15,6 +15,7 @@ use socket2::SockRef;
 use super::buffer::Buffer;
 use super::connection::Connection;
 use super::head::HeadEnd;
+use super::link::Link;
 use super::origin::{Outcome, Plan};
 use super::pump::Pump;
 use super::refusal::Refusal;
@@ -60,7 +61,7 @@ enum Stop {
 
 /// A connection to an endpoint, in use.
 struct Upstream {
-    stream: Stream,
+    stream: Link,
     picked: Picked,
     is_reused: bool,
 }

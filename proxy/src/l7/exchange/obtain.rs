@@ -3,6 +3,7 @@
 
 use core::task::{Context, Poll};
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::time::Instant;
 
@@ -12,11 +13,11 @@ use super::{Exchange, Phase, Stop, Upstream};
 use crate::l7::buffer::{LARGE, SMALL};
 use crate::l7::connection::Connection;
 use crate::l7::head::HeadEnd;
+use crate::l7::link::Link;
 use crate::l7::pump::{PumpError, Waiting};
 use crate::l7::refusal::{self, Fault, Refusal};
 use crate::l7::request::Framing;
 use crate::l7::response::{self, Downstream, HEADROOM, ResponseFacts};
-use crate::stream::{Stream, dial};
 use crate::upstream::Picked;
 
 /// Interim responses to one request.
@@ -61,16 +62,14 @@ impl Exchange<'_> {
         let worker = &self.connection.origin.worker;
         self.endpoint = Some(picked.address);
         let attempts = self.attempts.as_ref().map_err(|refusal| Stop::Refuse(*refusal))?;
-        let is_tls = attempts.config().tls.is_for(picked.app_protocol);
-        let reused = worker.pool.take((picked.address, picked.slot), is_tls, !self.facts.is_idempotent);
-        let mut upstream = match reused {
+        let mut upstream = match Link::take(worker, &picked, attempts, !self.facts.is_idempotent) {
             Some(stream) => {
                 worker.cells.reuses.add(1);
                 Upstream { stream, picked, is_reused: true }
             }
             None => {
-                let dialling = dial(worker, &picked, attempts.config());
-                let stream = self.connect(dialling, &picked).await?;
+                let connecting = Link::connect(worker, &picked, attempts);
+                let stream = self.connect(connecting, &picked).await?;
                 Upstream { stream, picked, is_reused: false }
             }
         };
@@ -90,14 +89,13 @@ impl Exchange<'_> {
 
     async fn connect(
         &self,
-        dialling: impl Future<Output = std::io::Result<Stream>>,
+        connecting: impl Future<Output = io::Result<Link>>,
         picked: &Picked,
-    ) -> Result<Stream, Stop> {
+    ) -> Result<Link, Stop> {
         let timer = &self.connection.timer;
         timer.set(self.connection.origin.worker.config().timeouts.connect);
-        self.connection.origin.worker.cells.connects.add(1);
-        let mut dialling = pin!(dialling);
-        let connected = poll_fn(|cx| match dialling.as_mut().poll(cx) {
+        let mut connecting = pin!(connecting);
+        let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| refusal::not_connected(&error))),
             Poll::Pending if timer.is_expired() => Poll::Ready(Err(refusal::CONNECT_TIMED_OUT)),
             Poll::Pending => Poll::Pending,
@@ -163,7 +161,7 @@ impl Exchange<'_> {
     pub(super) fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut Stream,
+        upstream: &mut Link,
     ) -> Poll<Result<(), PumpError>> {
         if self.is_sent || self.is_rejected {
             return Poll::Ready(Ok(()));
@@ -257,14 +255,15 @@ impl Exchange<'_> {
     /// The endpoint closed before it answered. Sending the request again is safe if none of it was sent, or if
     /// doing it twice does no harm (RFC 9110 §9.2.2) and all of it is still here.
     fn lost(&self, upstream: &Upstream) -> Stop {
+        let was_refused = upstream.stream.was_refused();
         // An idle connection that closes is nobody's failure: the endpoint may do that at any time.
-        if !upstream.is_reused {
+        if !upstream.is_reused && !was_refused {
             upstream.picked.failed(Instant::now());
         }
         let is_whole = self.upload.moved() == 0;
         let is_unanswered = self.reply.is_empty() && self.interims == 0;
         let is_unsent = self.sent == 0 && !upstream.stream.is_underway();
-        if is_whole && is_unanswered && (is_unsent || self.facts.is_idempotent) {
+        if is_whole && is_unanswered && (was_refused || is_unsent || self.facts.is_idempotent) {
             Stop::Retry(refusal::UPSTREAM_CLOSED)
         } else {
             Stop::Refuse(refusal::UPSTREAM_CLOSED)
@@ -273,7 +272,7 @@ impl Exchange<'_> {
 
     /// Sees whether the client went away while the endpoint works; keeps what it sends meanwhile. Ready when its
     /// stream has ended.
-    fn poll_watch_client(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_watch_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Connection { client, inbound, origin, ended, .. } = &mut *self.connection;
         loop {
             core::task::ready!(client.poll_read_ready(cx))?;

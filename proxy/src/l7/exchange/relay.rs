@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use super::{Ending, Exchange, Phase, Upgraded, Upstream};
 use crate::l7::connection::Connection;
+use crate::l7::link::Link;
 use crate::l7::pump::{Pump, PumpError, Waiting};
 use crate::l7::refusal;
 use crate::l7::request::Framing;
 use crate::l7::response::{self, Downstream, ResponseFacts};
-use crate::upstream::Picked;
 
 impl Exchange<'_> {
     /// Passes the response on.
@@ -37,7 +37,7 @@ impl Exchange<'_> {
         }
         if response.status == 101 {
             upstream.picked.completed(now);
-            let Upstream { stream, picked, .. } = upstream;
+            let Upstream { stream: Link::Own(stream), picked, .. } = upstream else { return Ending::Done };
             return Ending::Tunnel(Box::new(Upgraded {
                 stream,
                 picked,
@@ -145,8 +145,6 @@ impl Exchange<'_> {
             return;
         }
         let Ok(attempts) = &self.attempts else { return };
-        let Picked { address, slot, .. } = upstream.picked;
-        let pool = &self.connection.origin.worker.pool;
-        pool.put(upstream.stream, (address, slot), attempts.service(), attempts.config());
+        upstream.stream.keep(&self.connection.origin.worker, &upstream.picked, attempts);
     }
 }

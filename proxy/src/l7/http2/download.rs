@@ -196,6 +196,9 @@ impl Exchange {
     /// The response broke in the middle: the client must not take what it has for all of it.
     fn break_off(&mut self, line: &mut Line) {
         self.blame();
-        line.reset(self.key, Reason::Internal);
+        let reason = self.upstream.as_ref().and_then(|upstream| upstream.stream.reset_reason());
+        // Where the endpoint cancelled, the client is told so.
+        let is_cancelled = reason == Some(Reason::Cancel as u32);
+        line.reset(self.key, if is_cancelled { Reason::Cancel } else { Reason::Internal });
     }
 }

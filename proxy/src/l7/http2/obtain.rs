@@ -170,11 +170,13 @@ impl Exchange {
         self.reply.poll_fill(cx, &mut upstream.stream).map_ok(|count| count > 0)
     }
 
-    /// The endpoint closed before it answered. Sending the request again is safe if none of it was sent, or if doing it
-    /// twice does no harm (RFC 9110 §9.2.2): that goes for what has no content, or none that was sent, as for clients of
-    /// HTTP/1.1.
+    /// The endpoint closed before it answered. Sending the request again is safe if the endpoint did not begin with
+    /// it, if none of it was sent, or if doing it twice does no harm (RFC 9110 §9.2.2): that goes for what has no
+    /// content, or none that was sent, as for clients of HTTP/1.1.
     fn lost(&self) -> Stop {
-        if self.upstream.as_ref().is_some_and(|upstream| !upstream.is_reused) {
+        let was_refused = self.upstream.as_ref().is_some_and(|upstream| upstream.stream.was_refused());
+        let is_reused = self.upstream.as_ref().is_some_and(|upstream| upstream.is_reused);
+        if !is_reused && !was_refused {
             // An idle connection that closes is nobody's failure: the endpoint may do that at any time.
             self.blame();
         }
@@ -182,7 +184,8 @@ impl Exchange {
         let is_underway = self.upstream.as_ref().is_some_and(|upstream| upstream.stream.is_underway());
         let is_unsent = self.upload.is_unsent() && !is_underway;
         let is_harmless = self.facts.is_idempotent && self.upload.is_content_unsent();
-        if self.upload.is_whole() && is_unanswered && (is_unsent || is_harmless) {
+        let is_safe = was_refused || is_unsent || is_harmless;
+        if self.upload.is_whole() && is_unanswered && is_safe {
             Stop::Retry(refusal::UPSTREAM_CLOSED)
         } else {
             Stop::Refuse(refusal::UPSTREAM_CLOSED)

@@ -1,0 +1,378 @@
+//! What the streams of a connection and its driver share. For one thread; nobody holds it across an await.
+
+use core::task::{Context, Poll, Waker};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use super::Terms;
+use super::clothes;
+use crate::h2::{Block, Bounds, Broken, Event, Key, Reason, Session};
+use crate::l7::buffer::{Buffer, Stock, forget_front};
+
+/// Octets of content on their way to us on all streams, and on one: a client that takes nothing holds up its own
+/// stream, and no other.
+const WINDOW: u32 = 2 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// Streams of one connection before its endpoint has said how many there may be (RFC 9113 §6.5.2 wants no fewer), and
+/// whatever it says.
+const STREAMS_AT_FIRST: usize = 100;
+const STREAMS_MAX: usize = 1000;
+/// Fields of a response.
+const FIELDS_MAX: usize = 256;
+/// With this much on its way to the endpoint, streams wait.
+const WAITING_MAX: usize = 128 * 1024;
+
+/// Why a stream ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The endpoint did not begin with the request.
+    Refused,
+    /// RST_STREAM with this reason.
+    Reset(u32),
+    /// The connection is lost.
+    Lost,
+}
+
+/// What came for one stream.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    /// The response as HTTP/1.1, as far as it has not been read.
+    text: Vec<u8>,
+    at: usize,
+    /// Octets of content in it that the endpoint may send again once they are read.
+    owed: usize,
+    is_chunked: bool,
+    /// The request was HEAD.
+    is_head: bool,
+    pub(super) is_ended: bool,
+    pub(super) fate: Option<Fate>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Mail {
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.text[self.at..]
+    }
+
+    /// There is something to say to a reader.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.unread().is_empty() || self.is_ended || self.fate.is_some()
+    }
+
+    pub(super) fn watch_reader(&mut self, cx: &Context<'_>) {
+        watch(&mut self.reader, cx);
+    }
+
+    pub(super) fn watch_writer(&mut self, cx: &Context<'_>) {
+        watch(&mut self.writer, cx);
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        self.wake_reader();
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn end(&mut self, fate: Fate) {
+        if !self.is_ended {
+            self.fate = Some(fate);
+        }
+        self.wake();
+    }
+}
+
+fn watch(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        place => *place = Some(cx.waker().clone()),
+    }
+}
+
+/// A connection without its socket.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) session: Session,
+    pub(super) out: Vec<u8>,
+    pub(super) written: usize,
+    mails: Vec<Mail>,
+    /// Streams that are open or about to be.
+    handles: usize,
+    has_settings: bool,
+    driver: Option<Waker>,
+    /// Streams that may not be opened yet.
+    waiting: Vec<Waker>,
+    /// Those who look for a place on any connection to the endpoint.
+    changed: Rc<Notify>,
+    stock: Rc<Stock>,
+    /// No more requests; those that have a place here go on.
+    is_leaving: bool,
+    /// No more streams.
+    is_closed: bool,
+    is_tls: bool,
+}
+
+impl Core {
+    pub(super) fn new(terms: &Terms, is_tls: bool, changed: &Rc<Notify>, stock: &Rc<Stock>) -> Self {
+        let session = Session::client(Bounds {
+            streams_max: 0,
+            list_max: terms.head_max,
+            fields_max: FIELDS_MAX,
+            stream_window: STREAM_WINDOW,
+            window: WINDOW,
+        });
+        let mut out = stock.take_head();
+        session.start(&mut out);
+        Self {
+            session,
+            out,
+            written: 0,
+            mails: Vec::new(),
+            handles: 0,
+            has_settings: false,
+            driver: None,
+            waiting: Vec::new(),
+            changed: Rc::clone(changed),
+            stock: Rc::clone(stock),
+            is_leaving: false,
+            is_closed: false,
+            is_tls,
+        }
+    }
+
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub(super) const fn is_unused(&self) -> bool {
+        self.handles == 0
+    }
+
+    /// Another stream may be opened here.
+    pub(super) fn has_place(&self) -> bool {
+        let most = if self.has_settings { self.session.streams_max() } else { STREAMS_AT_FIRST };
+        !self.is_leaving && self.handles < most.min(STREAMS_MAX)
+    }
+
+    pub(super) fn take_place(&mut self) {
+        self.handles += 1;
+        if self.out.capacity() == 0 {
+            self.out = self.stock.take_head();
+        }
+    }
+
+    /// Gives back what only streams need, once all is written.
+    pub(super) fn rest_if_unused(&mut self) {
+        if self.is_unused() && self.out.is_empty() {
+            self.stock.put_head(core::mem::take(&mut self.out));
+        }
+    }
+
+    pub(super) fn mail(&mut self, key: Key) -> &mut Mail {
+        &mut self.mails[key.index()]
+    }
+
+    /// Octets that wait for the socket.
+    pub(super) fn pending(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pending() >= WAITING_MAX
+    }
+
+    /// Octets of content that a stream may send now.
+    pub(super) fn room(&self, key: Key) -> usize {
+        if self.is_full() { 0 } else { self.session.room(key) }
+    }
+
+    /// The task that reads and writes.
+    pub(super) fn watch_driver(&mut self, cx: &Context<'_>) {
+        watch(&mut self.driver, cx);
+    }
+
+    pub(super) fn wake_driver(&self) {
+        if let Some(driver) = &self.driver {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Opens a stream with this head; pending while the endpoint allows no more.
+    pub(super) fn poll_open(&mut self, cx: &Context<'_>, head: &clothes::Head<'_, '_>) -> Poll<Option<Key>> {
+        if self.is_closed {
+            return Poll::Ready(None);
+        }
+        let start = clothes::push_request(head, self.is_tls, &mut self.out);
+        let is_end = head.is_end();
+        match self.session.open(start, is_end, head.is_head, &mut self.out) {
+            Some(key) => {
+                while self.mails.len() <= key.index() {
+                    self.mails.push(Mail::default());
+                }
+                let text = self.stock.take_head();
+                *self.mail(key) = Mail { text, is_head: head.is_head, ..Mail::default() };
+                self.wake_driver();
+                Poll::Ready(Some(key))
+            }
+            None => {
+                self.waiting.push(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Reads what came for a stream into `target`: how much.
+    pub(super) fn read(&mut self, key: Key, most: usize, mut put: impl FnMut(&[u8])) {
+        let mail = &mut self.mails[key.index()];
+        let count = mail.unread().len().min(most);
+        put(&mail.unread()[..count]);
+        mail.at += count;
+        let is_all = mail.at == mail.text.len();
+        forget_front(&mut mail.text, &mut mail.at);
+        // Framing counts as content here; all is given back once all is read.
+        let given = if is_all { mail.owed } else { mail.owed.min(count) };
+        mail.owed -= given;
+        let before = self.out.len();
+        if given > 0 {
+            self.session.used(key, given, &mut self.out);
+        }
+        if self.out.len() > before {
+            self.wake_driver();
+        }
+    }
+
+    /// A stream is not wanted any more.
+    pub(super) fn close(&mut self, key: Option<Key>) {
+        self.handles -= 1;
+        if let Some(key) = key {
+            self.session.reset(key, Reason::Cancel, &mut self.out);
+            self.session.release(key);
+            let mail = core::mem::take(self.mail(key));
+            if mail.owed > 0 {
+                self.session.used(key, mail.owed, &mut self.out);
+            }
+            self.stock.put_head(mail.text);
+        }
+        self.wake_driver();
+        self.wake_waiting();
+    }
+
+    fn wake_waiting(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+        self.changed.notify_waiters();
+    }
+
+    /// No more streams; those that are open go on.
+    pub(super) fn retire(&mut self) {
+        self.is_leaving = true;
+        self.wake_driver();
+        self.wake_waiting();
+    }
+
+    /// The connection has ended.
+    pub(super) fn lose(&mut self) {
+        (self.is_leaving, self.is_closed) = (true, true);
+        self.session.lose();
+        self.mails.iter_mut().for_each(|mail| mail.end(Fate::Lost));
+        self.wake_waiting();
+    }
+
+    /// Streams that wait for room go on.
+    pub(super) fn wake_writers(&mut self) {
+        for mail in &mut self.mails {
+            if let Some(writer) = mail.writer.take() {
+                writer.wake();
+            }
+        }
+    }
+
+    /// Takes in the frames that are there as a whole.
+    pub(super) fn take_input(&mut self, input: &mut Buffer) -> Result<(), Broken> {
+        let mut at = 0;
+        loop {
+            let (count, event) = self.session.receive(&input.filled()[at..], &mut self.out)?;
+            if count == 0 {
+                break;
+            }
+            at += count;
+            self.take_event(event);
+        }
+        input.consume(at);
+        Ok(())
+    }
+
+    fn take_event(&mut self, event: Event<'_>) {
+        if !self.has_settings {
+            // Nothing comes before SETTINGS.
+            self.has_settings = true;
+            self.wake_waiting();
+        }
+        match event {
+            Event::Headers { key, block, is_end } => self.take_headers(key, block, is_end),
+            Event::Data { key, data, is_end } => self.take_data(key, data, is_end),
+            Event::Reset { key, reason } => {
+                let is_refused = reason == Reason::Refused as u32;
+                self.mail(key).end(if is_refused { Fate::Refused } else { Fate::Reset(reason) });
+            }
+            Event::Window(Some(key)) => {
+                if let Some(writer) = self.mail(key).writer.take() {
+                    writer.wake();
+                }
+            }
+            Event::Window(None) => self.wake_writers(),
+            Event::GoAway { last } => self.take_go_away(last),
+            Event::None | Event::Malformed | Event::Refused | Event::Pong => {}
+        }
+    }
+
+    fn take_headers(&mut self, key: Key, block: Block, is_end: bool) {
+        let mail = &mut self.mails[key.index()];
+        let fields = self.session.fields();
+        match block {
+            Block::Interim(_) => {
+                clothes::write_interim(fields, &mut mail.text);
+            }
+            Block::Head => {
+                mail.is_chunked = clothes::write_response(fields, mail.is_head, is_end, &mut mail.text);
+            }
+            Block::Trailers if mail.is_chunked => clothes::write_trailers(fields, &mut mail.text),
+            Block::Trailers => {}
+        }
+        mail.is_ended |= is_end;
+        mail.wake_reader();
+    }
+
+    fn take_data(&mut self, key: Key, data: &[u8], is_end: bool) {
+        let mail = &mut self.mails[key.index()];
+        if mail.is_chunked {
+            clothes::write_chunk(data, is_end, &mut mail.text);
+        } else {
+            mail.text.extend_from_slice(data);
+        }
+        mail.owed += data.len();
+        mail.is_ended |= is_end;
+        mail.wake_reader();
+    }
+
+    fn take_go_away(&mut self, last: u32) {
+        (self.is_leaving, self.is_closed) = (true, true);
+        let refused: Vec<Key> = self.session.above(last).collect();
+        for key in refused {
+            self.session.forget(key);
+            self.mail(key).end(Fate::Refused);
+        }
+        self.wake_waiting();
+    }
+}

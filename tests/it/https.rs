@@ -44,9 +44,18 @@ fn curl_is_served_and_a_new_certificate_takes_no_reload() {
     node.stop();
 }
 
-/// The node is its own endpoint: a request comes in the clear, goes over TLS, and comes in once more.
 #[test]
 fn an_endpoint_over_tls_is_believed_by_the_authority_of_the_file() {
+    served_by_itself("http1");
+}
+
+#[test]
+fn an_endpoint_over_tls_that_agrees_to_http_2_is_spoken_to_in_it() {
+    served_by_itself("h2");
+}
+
+/// The node is its own endpoint: a request comes in the clear, goes over TLS, and comes in once more.
+fn served_by_itself(protocol: &str) {
     const CHAIN: &str = "chain.example.com";
     let backend = Backend::start();
     let own = service("web.shop", &[backend.address]);
@@ -58,6 +67,7 @@ fn an_endpoint_over_tls_is_believed_by_the_authority_of_the_file() {
         route("secure", CHAIN, "web.shop"),
         route("web", CHAIN, "edge"),
         format!("[proxy.upstream.tls]\nca = \"shop.pem\"\nserver_name = \"{HOST}\"\n"),
+        format!("[[proxy.service]]\nname = \"edge\"\nprotocol = \"{protocol}\"\n"),
     ];
     site.configure(&parts.concat());
     let mut node = site.run();

@@ -1,4 +1,5 @@
-//! The one workload that all benches share: services of four endpoints, named and addressed by number.
+//! The one workload that all benches share: services of four endpoints, named and addressed by number, on nodes of
+//! twenty tasks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use portolan_table::{
 
 /// Endpoints of every service.
 pub(crate) const ENDPOINTS: usize = 4;
+/// A node runs twenty tasks, each with a port of the node's.
+const TASKS_PER_BLOCK: usize = 1_000;
+const NODES_PER_BLOCK: usize = 50;
 
 /// The name of service `n`.
 #[must_use]
@@ -64,24 +68,35 @@ pub(crate) fn replaced(n: usize, before: &Service, version: u8) -> Arc<Service> 
     Arc::new(after)
 }
 
-fn address(n: usize, k: usize, version: u8) -> IpAddr {
-    let version = if k == 0 { version } else { 0 };
-    IpAddr::V4(Ipv4Addr::new(10, (k as u8) << 4 | (n >> 16) as u8, (n >> 8) as u8, n as u8 ^ version))
+/// The node that a task runs on: those of one block of tasks are spread over the block's nodes, the tasks of one service
+/// over four of them. Another version of the first task runs on another node.
+fn node(n: usize, k: usize, version: u8) -> usize {
+    const STRIDE: usize = NODES_PER_BLOCK / ENDPOINTS;
+    let moved = if k == 0 { usize::from(version) % STRIDE } else { 0 };
+    let spread = n.wrapping_mul(2_654_435_761) >> 16;
+    (n * ENDPOINTS / TASKS_PER_BLOCK) * NODES_PER_BLOCK + (spread + k * STRIDE + moved) % NODES_PER_BLOCK
 }
 
 fn instance(n: usize, k: usize, version: u8) -> Arc<Instance> {
-    let host = address(n, k, version);
+    let node = node(n, k, version);
+    let host = IpAddr::V4(Ipv4Addr::new(10, (node >> 16) as u8, (node >> 8) as u8, node as u8));
     let mut instance = Instance::running(format!("test_load_svc{n:06}.instance-{k:08x}-{version}._app.1"));
     instance.health = Health::Healthy;
     instance.node = Some(host.to_string().into());
     instance.addresses.push(Address::new(host, Network::Host, Provenance::NodeAddress));
-    instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number: 31_000 });
+    let number = port(n, k);
+    instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: 0, number });
     Arc::new(instance)
+}
+
+/// No two tasks on one node have the same.
+fn port(n: usize, k: usize) -> u16 {
+    31_000 + ((n * ENDPOINTS + k) % TASKS_PER_BLOCK) as u16
 }
 
 fn endpoint(n: usize, k: usize, instance: &Instance) -> Endpoint {
     Endpoint {
-        address: SocketAddr::new(instance.addresses[0].ip, 31_000),
+        address: SocketAddr::new(instance.addresses[0].ip, port(n, k)),
         member: k as u32,
         slot: Slot { index: (n * ENDPOINTS + k) as u32, epoch: 0 },
         weight: 1,

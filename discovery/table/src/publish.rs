@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::SharedStr;
 use crate::hash::index_hash;
+use crate::map::ShardMap;
 use crate::model::{NodeFact, SourceStatus};
 use crate::name::ServiceName;
 use crate::service::Service;
@@ -160,6 +161,9 @@ pub struct Published {
 /// Owner of the table. One task has it; readers have [`Table`]s.
 pub struct Publisher {
     table: Table,
+    services: ShardMap<Service>,
+    nodes: ShardMap<NodeFact>,
+    /// What readers see, or will at the next swap, of the two maps.
     core: Core,
     builders: Vec<Box<dyn AnyBuilder>>,
     views: Vec<Arc<dyn Any + Send + Sync>>,
@@ -172,10 +176,13 @@ impl Publisher {
     /// An empty table, generation 0, which knows no sources: nothing in it is complete or ready by itself.
     #[must_use]
     pub fn new() -> Self {
-        let core = Core::default();
+        let (mut services, mut nodes) = (ShardMap::new(), ShardMap::new());
+        let core = Core { services: services.view(), nodes: nodes.view(), sources: Arc::default() };
         let first = Snapshot { generation: Generation(0), core: core.clone(), views: Box::default() };
         Self {
             table: Table(Arc::new(ArcSwap::from_pointee(first))),
+            services,
+            nodes,
             core,
             builders: Vec::new(),
             views: Vec::new(),
@@ -208,7 +215,7 @@ impl Publisher {
 
     /// Applies a change set. `None`, and no new generation, if it changes nothing.
     pub fn apply(&mut self, set: ChangeSet) -> Option<Published> {
-        let copied = self.core.services.copied();
+        let copied = self.services.copied();
         let changes = self.change_core(set);
         if changes.is_empty() {
             return None;
@@ -222,7 +229,7 @@ impl Publisher {
         Some(Published {
             generation: self.generation,
             services: changes.services.len(),
-            shards_copied: self.core.services.copied() - copied,
+            shards_copied: self.services.copied() - copied,
         })
     }
 
@@ -254,6 +261,8 @@ impl Publisher {
             }
         }
         changes.nodes.reverse();
+        self.core.services = self.services.view();
+        self.core.nodes = self.nodes.view();
         if let Some(sources) = set.sources
             && *sources != *self.core.sources
         {
@@ -264,29 +273,29 @@ impl Publisher {
     }
 
     fn change_service(&mut self, name: ServiceName, after: Option<Arc<Service>>) -> Option<ServiceChange> {
-        let services = &mut self.core.services;
+        let services = &mut self.services;
         let hash = name.index_hash();
-        let before = services.get(hash, |s| s.name == name).cloned();
+        let before = services.get(hash, |s, ()| s.name == name).cloned();
         if before == after {
             return None;
         }
         match &after {
-            Some(service) => services.insert(hash, Arc::clone(service), |s| s.name == name),
-            None => services.remove(hash, |s| s.name == name),
+            Some(service) => services.insert(hash, Arc::clone(service), (), |s, ()| s.name == name),
+            None => services.remove(hash, |s, ()| s.name == name),
         };
         Some(ServiceChange { name, before, after })
     }
 
     fn change_node(&mut self, name: &str, after: Option<Arc<NodeFact>>) -> Option<NodeChange> {
-        let nodes = &mut self.core.nodes;
+        let nodes = &mut self.nodes;
         let hash = index_hash(name.as_bytes());
-        let before = nodes.get(hash, |n| *n.name == *name).cloned();
+        let before = nodes.get(hash, |n, ()| *n.name == *name).cloned();
         if before == after {
             return None;
         }
         match &after {
-            Some(node) => nodes.insert(hash, Arc::clone(node), |n| *n.name == *name),
-            None => nodes.remove(hash, |n| *n.name == *name),
+            Some(node) => nodes.insert(hash, Arc::clone(node), (), |n, ()| *n.name == *name),
+            None => nodes.remove(hash, |n, ()| *n.name == *name),
         };
         Some((before, after))
     }

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use serde::Serialize;
 
 use crate::hash::index_hash;
-use crate::map::ShardMap;
+use crate::map::Shards;
 use crate::model::{NodeFact, SourceId, SourceStatus};
 use crate::name::ServiceName;
 use crate::publish::ViewKey;
@@ -29,8 +29,8 @@ impl fmt::Display for Generation {
 /// The part of a snapshot that every reader shares. Cloning is O(1).
 #[derive(Debug, Clone, Default)]
 pub struct Core {
-    pub(crate) services: ShardMap<Arc<Service>>,
-    pub(crate) nodes: ShardMap<Arc<NodeFact>>,
+    pub(crate) services: Shards<Service>,
+    pub(crate) nodes: Shards<NodeFact>,
     pub(crate) sources: Arc<[SourceStatus]>,
 }
 
@@ -39,19 +39,19 @@ impl Core {
     #[inline]
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.get(index_hash(name.as_bytes()), |service| service.name.as_str() == name)
+        self.services.get(index_hash(name.as_bytes()), |service, ()| service.name.as_str() == name)
     }
 
     /// The service of this name, whose [`index_hash`](ServiceName::index_hash) the caller has kept. No lock, no allocation.
     #[inline]
     #[must_use]
     pub fn service_hashed(&self, hash: u64, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.services.get(hash, |service| service.name == *name)
+        self.services.get(hash, |service, ()| service.name == *name)
     }
 
     /// All services, in no order that means anything.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.iter()
+        self.services.iter().map(|(service, ())| service)
     }
 
     /// Number of services.
@@ -63,12 +63,12 @@ impl Core {
     /// The node of this name, as its scheduler writes it.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Arc<NodeFact>> {
-        self.nodes.get(index_hash(name.as_bytes()), |node| *node.name == *name)
+        self.nodes.get(index_hash(name.as_bytes()), |node, ()| *node.name == *name)
     }
 
     /// All nodes, in no order that means anything.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<NodeFact>> {
-        self.nodes.iter()
+        self.nodes.iter().map(|(node, ())| node)
     }
 
     /// All sources, in the order of the configuration.

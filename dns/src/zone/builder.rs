@@ -9,12 +9,13 @@ use std::time::SystemTime;
 use portolan_table::{Changes, Core, NodeFact, Service, ServiceChange, ServiceName, ViewBuilder};
 use tracing::{info, warn};
 
-use super::names::{Names, Standing};
+use super::entry::ServiceEntry;
+use super::names::{NameData, NamesWriter};
 use super::native::{Native, node_name};
 use super::nodes::{claim_node, release_node};
 use super::report::{Problem, ProblemKind, ZoneMetrics};
-use super::reverse::{PtrName, Reverse};
-use super::schema::{Context, NodeName, Schema, ServiceNames, Source};
+use super::reverse::{PtrName, ReverseWriter};
+use super::schema::{Context, NodeName, OwnName, Schema, Source};
 use super::serial::Serial;
 use super::{Fixed, Zone, Zones};
 use crate::wire::text_to_name;
@@ -37,6 +38,8 @@ struct State {
     config: ZoneConfig,
     fixed: Arc<Fixed>,
     context: Context,
+    names: NamesWriter,
+    reverse: ReverseWriter,
     problems: BTreeMap<Subject, Vec<Problem>>,
 }
 
@@ -164,8 +167,14 @@ impl State {
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
         };
-        let (fixed, context) = (Arc::new(fixed), Context::default());
-        Some(Self { config: zone.clone(), fixed, context, problems: BTreeMap::new() })
+        Some(Self {
+            config: zone.clone(),
+            fixed: Arc::new(fixed),
+            context: Context::default(),
+            names: NamesWriter::default(),
+            reverse: ReverseWriter::default(),
+            problems: BTreeMap::new(),
+        })
     }
 
     fn schema(&self) -> &'static dyn Schema {
@@ -196,54 +205,57 @@ impl State {
         self.problems.clear();
         let problems = core::mem::take(&mut self.context.problems);
         self.note(Subject::Sources, problems);
-        let mut zone = Zone {
-            fixed: Arc::clone(&self.fixed),
-            names: Names::default(),
-            reverse: Reverse::default(),
-            complete: self.is_complete(core),
-        };
-        self.edge(&mut zone, config);
+        self.names = NamesWriter::default();
+        self.reverse = ReverseWriter::default();
+        self.edge(config);
         for service in core.services() {
-            self.service(&mut zone, &service.name, None, Some(service));
+            self.service(&service.name, None, Some(service));
         }
         for node in core.nodes() {
-            self.node(&mut zone, None, Some(node));
+            self.node(None, Some(node));
         }
-        zone
+        self.zone(self.is_complete(core))
+    }
+
+    /// The zone as it stands, for readers.
+    fn zone(&mut self, complete: bool) -> Zone {
+        let (names, reverse) = (self.names.view(), self.reverse.view());
+        Zone { fixed: Arc::clone(&self.fixed), names, reverse, complete }
     }
 
     /// This edge's own names, which stand whatever the table holds.
-    fn edge(&self, zone: &mut Zone, config: &Config) {
+    fn edge(&mut self, config: &Config) {
         let addresses = served(&config.node.addresses);
         let given = config.node.name.to_ascii_lowercase().into();
         let own = NodeName { name: self.fixed.edge.clone(), given, addresses };
-        claim_node(&mut zone.names, &own, true);
+        claim_node(&mut self.names, &own, true);
         let mut addresses = served(&config.node.proxy_addresses);
         addresses.extend(&own.addresses);
         for address in addresses {
-            zone.reverse.claim(address, PtrName::Node(self.fixed.edge.as_slice().into()));
+            self.reverse.claim(address, PtrName::Node(self.fixed.edge.as_slice().into()));
         }
     }
 
     fn update(&mut self, zone: &mut Zone, core: &Core, changes: &Changes) -> Changed {
         let mut changed = Changed::default();
         for ServiceChange { name, before, after } in &changes.services {
-            changed.merge(self.service(zone, name, before.as_ref(), after.as_ref()));
+            changed.merge(self.service(name, before.as_ref(), after.as_ref()));
         }
         for (before, after) in &changes.nodes {
-            let problems = self.node(zone, before.as_ref(), after.as_ref());
+            let problems = self.node(before.as_ref(), after.as_ref());
             changed.merge(Changed { zone: true, problems });
         }
         let complete = self.is_complete(core);
         changed.zone |= complete != zone.complete;
-        zone.complete = complete;
+        if changed.zone {
+            *zone = self.zone(complete);
+        }
         changed
     }
 
     /// Takes a service from what it was to what it is. Costs the service's own names.
     fn service(
         &mut self,
-        zone: &mut Zone,
         name: &ServiceName,
         before: Option<&Arc<Service>>,
         after: Option<&Arc<Service>>,
@@ -251,29 +263,31 @@ impl State {
         let compile = |service: Option<&Arc<Service>>| {
             service.and_then(|service| self.schema().service(service, &self.context)).unwrap_or_default()
         };
-        let (before, after) = (compile(before), compile(after));
+        let (before, mut after) = (compile(before), compile(after));
         let mut problems = before.problems != after.problems;
         let zone_changed = before.names != after.names || before.entry != after.entry;
         if problems {
             self.note(Subject::Service(name.clone()), after.problems.clone());
         }
         if zone_changed {
-            put_names(&mut zone.names, &before, &after);
+            put_names(&mut self.names, &before.names, &after.names, after.entry.take());
         }
+        sorted_difference(&before.nodes, &after.nodes, |node, _| self.names.touch(&node.name));
+        sorted_difference(&before.reverse, &after.reverse, |(address, _), _| self.reverse.touch(*address));
         let reverse = sorted_difference(&before.reverse, &after.reverse, |address_and_name, more| {
             let (address, name) = address_and_name;
             if more {
-                zone.reverse.claim(*address, name.clone())
+                self.reverse.claim(*address, name.clone())
             } else {
-                zone.reverse.release(*address, name)
+                self.reverse.release(*address, name)
             }
         });
         let nodes = sorted_difference(&before.nodes, &after.nodes, |node, more| {
             let several = match more {
-                true => claim_node(&mut zone.names, node, false),
-                false => release_node(&mut zone.names, node),
+                true => claim_node(&mut self.names, node, false),
+                false => release_node(&mut self.names, node),
             };
-            problems |= several && self.judge_node(&zone.names, &node.name);
+            problems |= several && self.judge_node(&node.name);
         });
         Changed { zone: zone_changed || reverse || nodes || problems, problems }
     }
@@ -290,9 +304,9 @@ impl State {
     }
 
     /// Notes who goes by the label of another node. True if that is news.
-    fn judge_node(&mut self, names: &Names, name: &[u8]) -> bool {
+    fn judge_node(&mut self, name: &[u8]) -> bool {
         let mut problems = Vec::new();
-        if let Some(Standing::Node(entry)) = names.get(name)
+        if let Some(entry) = self.names.node(name)
             && let Some(holder) = entry.holder()
         {
             let others = entry.holders.iter().filter(|other| other.given != holder.given);
@@ -309,28 +323,23 @@ impl State {
     }
 
     /// Takes a node from what it was to what it is. True if what is wrong with names changed.
-    fn node(
-        &mut self,
-        zone: &mut Zone,
-        before: Option<&Arc<NodeFact>>,
-        after: Option<&Arc<NodeFact>>,
-    ) -> bool {
+    fn node(&mut self, before: Option<&Arc<NodeFact>>, after: Option<&Arc<NodeFact>>) -> bool {
         let name =
             |node: Option<&Arc<NodeFact>>| node.and_then(|node| self.schema().node(node, &self.context));
         let (before, after) = (name(before), name(after));
         let mut news = false;
         for node in after.iter() {
-            let several = claim_node(&mut zone.names, node, false);
-            news |= several && self.judge_node(&zone.names, &node.name);
+            let several = claim_node(&mut self.names, node, false);
+            news |= several && self.judge_node(&node.name);
             for address in &node.addresses {
-                zone.reverse.claim(*address, PtrName::Node(node.name.as_slice().into()));
+                self.reverse.claim(*address, PtrName::Node(node.name.as_slice().into()));
             }
         }
         for node in before.iter() {
-            let several = release_node(&mut zone.names, node);
-            news |= several && self.judge_node(&zone.names, &node.name);
+            let several = release_node(&mut self.names, node);
+            news |= several && self.judge_node(&node.name);
             for address in &node.addresses {
-                zone.reverse.release(*address, &PtrName::Node(node.name.as_slice().into()));
+                self.reverse.release(*address, &PtrName::Node(node.name.as_slice().into()));
             }
         }
         news
@@ -338,14 +347,15 @@ impl State {
 }
 
 /// Puts the new names in before the old ones go, so that empty names between them don't come and go.
-fn put_names(names: &mut Names, before: &ServiceNames, after: &ServiceNames) {
-    if let Some(entry) = &after.entry {
-        for (name, part) in &after.names {
-            names.put_service(name, entry, *part);
+fn put_names(names: &mut NamesWriter, before: &[OwnName], after: &[OwnName], entry: Option<ServiceEntry>) {
+    if let Some(entry) = entry {
+        let data = Arc::new(NameData::Service(entry));
+        for (name, part) in after {
+            names.put_service(name, &data, *part);
         }
     }
-    for (name, _) in &before.names {
-        if after.names.binary_search_by(|(other, _)| other.cmp(name)).is_err() {
+    for (name, _) in before {
+        if after.binary_search_by(|(other, _)| other.cmp(name)).is_err() {
             names.remove(name);
         }
     }

@@ -35,7 +35,8 @@ pub(crate) struct ServiceEntry {
     pub(crate) v6: Box<[[u8; 16]]>,
     /// By protocol, then by index.
     pub(crate) ports: Box<[Port]>,
-    pub(crate) parts: Box<[Part]>,
+    /// Shared by the services that have the same.
+    pub(crate) parts: Arc<[Part]>,
     /// One TXT record for each source that defines the service.
     pub(crate) texts: Box<[Text]>,
 }
@@ -72,7 +73,7 @@ pub(crate) struct Port {
 }
 
 /// One way to say the service's name.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Part {
     /// The labels between the service's own and the apex: none, `prod.src`, `rack-1.zone`, `vip`.
     pub(crate) suffix: Arc<[u8]>,
@@ -84,7 +85,7 @@ pub(crate) struct Part {
 }
 
 /// What a part's suffix selects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum PartKind {
     /// The service as it is.
     Whole,

@@ -48,6 +48,7 @@ impl Schema for Native {
         if sources.is_empty() && !(service.specs.is_empty() && service.members.is_empty()) {
             return None;
         }
+        touch(service);
         let mut out = ServiceNames::default();
         let ports = ports(service, context, &mut out.problems);
         let mut compiler = Compiler::new(service, context, ports);
@@ -55,7 +56,7 @@ impl Schema for Native {
         out.reverse.sort();
         out.nodes.sort();
         compiler.parts(&sources, &mut out);
-        let entry = Arc::new(compiler.finish());
+        let entry = compiler.finish();
         name_parts(service, &entry, &mut out);
         out.entry = Some(entry);
         Some(out)
@@ -81,6 +82,15 @@ fn lower_case(name: &SharedStr) -> SharedStr {
         name.to_ascii_lowercase().into()
     } else {
         name.clone()
+    }
+}
+
+/// Reads a word of all that will be read of the instances: in a large table each is somewhere else in memory, and is
+/// waited for together with the others this way.
+fn touch(service: &Service) {
+    let first = |text: &str| text.as_bytes().first().copied().unwrap_or(0);
+    for Member { instance, .. } in &service.members {
+        core::hint::black_box(first(&instance.id) ^ instance.node.as_deref().map_or(0, first));
     }
 }
 
@@ -415,7 +425,7 @@ impl<'a> Compiler<'a> {
             v4: self.v4.into(),
             v6: self.v6.into(),
             ports: self.ports.into_iter().map(|(_, port)| port).collect(),
-            parts: self.parts.into(),
+            parts: self.context.shared_parts(&self.parts),
             texts: self.texts.into(),
         }
     }

@@ -7,7 +7,7 @@ use portolan_table::SharedStr;
 
 use smallvec::SmallVec;
 
-use super::names::{Names, Standing};
+use super::names::NamesWriter;
 use super::schema::NodeName;
 
 /// A cluster node, or this edge.
@@ -45,11 +45,9 @@ impl NodeEntry {
 }
 
 /// One more reason for a node's name. True if several nodes go by it.
-pub(super) fn claim_node(names: &mut Names, node: &NodeName, edge: bool) -> bool {
-    let mut entry = match names.get(&node.name) {
-        Some(Standing::Node(entry)) => entry.clone(),
-        _ => NodeEntry { name: node.name.as_slice().into(), holders: SmallVec::new() },
-    };
+pub(super) fn claim_node(names: &mut NamesWriter, node: &NodeName, edge: bool) -> bool {
+    let none = || NodeEntry { name: node.name.as_slice().into(), holders: SmallVec::new() };
+    let mut entry = names.node(&node.name).cloned().unwrap_or_else(none);
     let at = entry.holders.binary_search_by(|holder| holder.given.cmp(&node.given)).unwrap_or_else(|at| {
         let given = node.given.clone();
         entry.holders.insert(at, Holder { given, edge, claims: 0, addresses: SmallVec::new() });
@@ -69,9 +67,8 @@ pub(super) fn claim_node(names: &mut Names, node: &NodeName, edge: bool) -> bool
 }
 
 /// One reason less; with the last one the name goes. True if several nodes went by it before.
-pub(super) fn release_node(names: &mut Names, node: &NodeName) -> bool {
-    let Some(Standing::Node(entry)) = names.get(&node.name) else { return false };
-    let mut entry = entry.clone();
+pub(super) fn release_node(names: &mut NamesWriter, node: &NodeName) -> bool {
+    let Some(mut entry) = names.node(&node.name).cloned() else { return false };
     let several = entry.holders.len() > 1;
     let Ok(at) = entry.holders.binary_search_by(|holder| holder.given.cmp(&node.given)) else {
         return several;

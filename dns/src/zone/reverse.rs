@@ -3,14 +3,18 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use portolan_table::{ShardMap, index_hash};
+use portolan_table::{ShardMap, Shards, index_hash};
 use smallvec::{SmallVec, smallvec};
 
 use super::entry::InstanceLabel;
 
-/// Address → the names it goes by in one zone. Clone is O(1).
+/// Address → the names it goes by in one zone, for readers. Clone is O(1).
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reverse(ShardMap<Arc<Names>>);
+pub(crate) struct Reverse(Shards<Names>);
+
+/// The same for the one who changes it.
+#[derive(Debug, Default)]
+pub(crate) struct ReverseWriter(ShardMap<Names>);
 
 #[derive(Debug, Clone)]
 struct Names {
@@ -58,19 +62,31 @@ pub(crate) const INST: &[u8] = b"\x04inst";
 impl Reverse {
     /// The names of `address`; `None` if it is not served. No lock, no allocation.
     pub(crate) fn get(&self, address: IpAddr) -> Option<&[(PtrName, u32)]> {
-        self.0.get(hash(address), |names| names.address == address).map(|names| &*names.names)
+        self.0.get(hash(address), |names, ()| names.address == address).map(|names| &*names.names)
     }
 
     /// All addresses, in no order that means anything.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.0.iter().map(|names| names.address)
+        self.0.iter().map(|(names, ())| names.address)
+    }
+}
+
+impl ReverseWriter {
+    /// The addresses as they stand, for readers.
+    pub(crate) fn view(&mut self) -> Reverse {
+        Reverse(self.0.view())
+    }
+
+    /// Reads on the way to `address`, to wait for memory once for many addresses.
+    pub(crate) fn touch(&self, address: IpAddr) {
+        self.0.touch(hash(address));
     }
 
     /// One more reason why `address` goes by `name`.
     pub(crate) fn claim(&mut self, address: IpAddr, name: PtrName) {
-        let (hash, same) = (hash(address), |names: &Arc<Names>| names.address == address);
+        let (hash, same) = (hash(address), |names: &Names, ()| names.address == address);
         let Some(old) = self.0.get(hash, same) else {
-            self.0.insert(hash, Arc::new(Names { address, names: smallvec![(name, 1)] }), same);
+            self.0.insert(hash, Arc::new(Names { address, names: smallvec![(name, 1)] }), (), same);
             return;
         };
         let mut names = Names::clone(old);
@@ -78,12 +94,12 @@ impl Reverse {
             Ok(at) => names.names[at].1 += 1,
             Err(at) => names.names.insert(at, (name, 1)),
         }
-        self.0.insert(hash, Arc::new(names), same);
+        self.0.insert(hash, Arc::new(names), (), same);
     }
 
     /// One reason less; with the last one the name goes, with the last name the address.
     pub(crate) fn release(&mut self, address: IpAddr, name: &PtrName) {
-        let (hash, same) = (hash(address), |names: &Arc<Names>| names.address == address);
+        let (hash, same) = (hash(address), |names: &Names, ()| names.address == address);
         let Some(old) = self.0.get(hash, same) else { return };
         let mut names = Names::clone(old);
         let Ok(at) = names.names.binary_search_by(|(n, _)| n.cmp(name)) else { return };
@@ -94,7 +110,7 @@ impl Reverse {
         if names.names.is_empty() {
             self.0.remove(hash, same);
         } else {
-            self.0.insert(hash, Arc::new(names), same);
+            self.0.insert(hash, Arc::new(names), (), same);
         }
     }
 }

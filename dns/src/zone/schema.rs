@@ -1,12 +1,13 @@
 //! How a service becomes names: the face of a zone schema.
 
+use core::hash::Hash;
 use core::net::IpAddr;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_table::{NodeFact, Service, SharedStr, SourceId, SourceStatus, sanitise_label};
 
-use super::entry::ServiceEntry;
+use super::entry::{Part, ServiceEntry};
 use super::report::{Problem, ProblemKind};
 use super::reverse::PtrName;
 use crate::wire::push_label;
@@ -28,9 +29,9 @@ pub(crate) trait Schema {
 #[derive(Debug, Default)]
 pub(crate) struct ServiceNames {
     /// What stands behind all its names.
-    pub(crate) entry: Option<Arc<ServiceEntry>>,
+    pub(crate) entry: Option<ServiceEntry>,
     /// Owner names relative to the apex, each with the part of the entry it stands for; sorted.
-    pub(crate) names: Vec<(Vec<u8>, u16)>,
+    pub(crate) names: Vec<OwnName>,
     /// Addresses served, with the name each goes by.
     pub(crate) reverse: Vec<(IpAddr, PtrName)>,
     /// Nodes that the service's instances tell of: label and address.
@@ -38,6 +39,9 @@ pub(crate) struct ServiceNames {
     /// What cannot be served as wished.
     pub(crate) problems: Vec<Problem>,
 }
+
+/// An owner name relative to the apex, and the part of the entry that it stands for.
+pub(crate) type OwnName = (Vec<u8>, u16);
 
 /// The name of a node and its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +69,34 @@ pub(crate) struct Context {
     pub(crate) whole: Arc<[u8]>,
     pub(crate) vip: Arc<[u8]>,
     /// The same for what is found on the way: names of fault domains and ports.
-    words: Mutex<HashSet<Arc<[u8]>>>,
+    words: Shared<u8>,
+    /// The ways to say a name, which are the same for most services.
+    parts: Shared<Part>,
+}
+
+/// Lists of which there is one copy, however many hold it.
+#[derive(Debug)]
+struct Shared<T>(Mutex<HashSet<Arc<[T]>>>);
+
+impl<T: Hash + Eq + Clone> Shared<T> {
+    /// The one copy of `list`. When many are known already, it is a copy of its own.
+    fn of(&self, list: &[T]) -> Arc<[T]> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(list) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[T]> = list.into();
+        if known.len() < WORDS_MAX {
+            known.insert(Arc::clone(&list));
+        }
+        list
+    }
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
 }
 
 /// One source.
@@ -111,7 +142,8 @@ impl Context {
             txt_labels: txt_labels.to_vec(),
             whole: Arc::from([]),
             vip: Arc::from(&b"\x03vip"[..]),
-            words: Mutex::default(),
+            words: Shared::default(),
+            parts: Shared::default(),
         }
     }
 
@@ -125,15 +157,12 @@ impl Context {
 
     /// One copy of `word` for all services.
     pub(crate) fn shared(&self, word: &[u8]) -> Arc<[u8]> {
-        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = words.get(word) {
-            return Arc::clone(known);
-        }
-        let word: Arc<[u8]> = word.into();
-        if words.len() < WORDS_MAX {
-            words.insert(Arc::clone(&word));
-        }
-        word
+        self.words.of(word)
+    }
+
+    /// One copy of `parts` for all services that have the same.
+    pub(crate) fn shared_parts(&self, parts: &[Part]) -> Arc<[Part]> {
+        self.parts.of(parts)
     }
 
     /// The source, if the zone shows it.

@@ -9,6 +9,7 @@ use portolan_table::{
 };
 
 use super::path::HostRules;
+use super::sets::RuleSetsWriter;
 use super::{Route, Routes};
 use crate::balance::ServiceTables;
 use crate::{Config, UpstreamConfig};
@@ -22,6 +23,8 @@ pub struct RouteBuilder {
     config: Arc<Config>,
     default: Arc<UpstreamConfig>,
     own: HashMap<ServiceName, Arc<UpstreamConfig>>,
+    rules: RuleSetsWriter,
+    tables: Tables,
 }
 
 /// What changes under one host of one listener.
@@ -41,6 +44,8 @@ impl RouteBuilder {
             config: Arc::new(config.clone()),
             default: Arc::new(config.upstream.clone()),
             own: config.services.iter().map(|(name, own)| (name.clone(), Arc::new(own.clone()))).collect(),
+            rules: RuleSetsWriter::default(),
+            tables: Tables::new(),
         }
     }
 
@@ -54,41 +59,55 @@ impl RouteBuilder {
     }
 
     /// True if that changed anything.
-    fn set_tables(&self, tables: &mut Tables, service: &Service) -> bool {
-        match ServiceTables::build(service, &self.policy(&service.name).balance) {
-            Some(built) => {
-                let value = (service.name.clone(), Arc::new(built));
-                tables.insert(service.name.index_hash(), value, |(name, _)| *name == service.name);
-                true
-            }
-            None => remove_tables(tables, &service.name),
+    fn set_tables(&mut self, service: &Service) -> bool {
+        let built = ServiceTables::build(service, &self.policy(&service.name).balance);
+        let Some(built) = built else { return self.remove_tables(&service.name) };
+        let value = Arc::new((service.name.clone(), built));
+        self.tables.insert(service.name.index_hash(), value, (), |(name, _), ()| *name == service.name);
+        true
+    }
+
+    fn remove_tables(&mut self, service: &ServiceName) -> bool {
+        self.tables.remove(service.index_hash(), |(name, _), ()| name == service)
+    }
+
+    fn apply(&mut self, edits: Edits<'_>) {
+        for ((listener, host), edit) in edits {
+            let set = self.rules.set_mut(listener.as_ref());
+            let mut rules = set.host(&host).map_or(&[][..], HostRules::routes).to_vec();
+            rules.retain(|route| !edit.removed.contains(&&route.spec));
+            rules.extend(edit.added);
+            set.set_host(&host, rules);
         }
+        self.rules.settle();
+    }
+
+    fn routes(&mut self) -> Routes {
+        Routes { config: Arc::clone(&self.config), rules: self.rules.view(), tables: self.tables.view() }
     }
 }
 
-fn remove_tables(tables: &mut Tables, service: &ServiceName) -> bool {
-    tables.remove(service.index_hash(), |(name, _)| name == service).is_some()
-}
-
-type Tables = ShardMap<(ServiceName, Arc<ServiceTables>)>;
+/// What balancing keeps about services beyond their endpoints.
+type Tables = ShardMap<(ServiceName, ServiceTables)>;
 
 impl ViewBuilder for RouteBuilder {
     type View = Routes;
 
     fn build(&mut self, core: &Core) -> Routes {
-        let mut routes = Routes::new(Arc::clone(&self.config));
+        (self.rules, self.tables) = (RuleSetsWriter::default(), Tables::new());
+        let config = Arc::clone(&self.config);
         let mut edits = Edits::default();
-        for spec in core.services().flat_map(|service| rules(service)).chain(&self.config.routes) {
+        for spec in core.services().flat_map(|service| rules(service)).chain(&config.routes) {
             self.add(spec, &mut edits);
         }
-        apply(&mut routes, edits);
+        self.apply(edits);
         for service in core.services() {
-            self.set_tables(&mut routes.tables, service);
+            self.set_tables(service);
         }
-        routes
+        self.routes()
     }
 
-    fn update(&mut self, view: &Routes, _: &Core, changes: &Changes) -> Option<Routes> {
+    fn update(&mut self, _: &Routes, _: &Core, changes: &Changes) -> Option<Routes> {
         let mut edits = Edits::default();
         for change in changes.services.iter().filter(|change| rules_differ(change)) {
             for spec in change.before.iter().flat_map(|service| rules(service)) {
@@ -98,34 +117,16 @@ impl ViewBuilder for RouteBuilder {
                 self.add(spec, &mut edits);
             }
         }
-        let mut tables = view.tables.clone();
-        let mut other_tables = false;
+        let mut changed = !edits.is_empty();
+        self.apply(edits);
         for change in &changes.services {
-            other_tables |= match &change.after {
-                Some(service) => self.set_tables(&mut tables, service),
-                None => remove_tables(&mut tables, &change.name),
+            changed |= match &change.after {
+                Some(service) => self.set_tables(service),
+                None => self.remove_tables(&change.name),
             };
         }
-        if edits.is_empty() && !other_tables {
-            return None;
-        }
-        let mut routes = Routes { tables, ..view.clone() };
-        apply(&mut routes, edits);
-        Some(routes)
+        changed.then(|| self.routes())
     }
-}
-
-fn apply(routes: &mut Routes, edits: Edits<'_>) {
-    for ((listener, host), edit) in edits {
-        let set = routes.set_mut(listener.as_ref());
-        let mut rules = set.host(&host).map_or(&[][..], HostRules::routes).to_vec();
-        rules.retain(|route| !edit.removed.contains(&&route.spec));
-        rules.extend(edit.added);
-        set.set_host(&host, rules);
-    }
-    routes.named.retain(|(_, set)| !set.is_empty());
-    // Independent of the order in which rules came, like the rest of a snapshot.
-    routes.named.sort_by(|(a, _), (b, _)| a.cmp(b));
 }
 
 /// The rules that a service brings along, over all its definitions.

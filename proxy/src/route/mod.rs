@@ -18,6 +18,7 @@ mod judge;
 mod metrics;
 mod order;
 mod path;
+mod sets;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_table::{ShardMap, Snapshot};
+use hashbrown::HashTable;
+use portolan_table::Snapshot;
 use thiserror::Error;
 
 pub(crate) use attempts::Departure;
@@ -75,7 +76,7 @@ pub enum Refusal {
 /// Per-worker state of every upstream. For one thread.
 #[derive(Debug)]
 pub struct Upstreams {
-    by_target: RefCell<ShardMap<Rc<Upstream>>>,
+    by_target: RefCell<HashTable<Rc<Upstream>>>,
     worker: Rc<Worker>,
 }
 
@@ -136,7 +137,10 @@ impl Upstreams {
         let all: Vec<Rc<Upstream>> = self.by_target.borrow().iter().cloned().collect();
         for upstream in all {
             if upstream.out_of_use(now) {
-                self.by_target.borrow_mut().remove(upstream.key(), |other| Rc::ptr_eq(other, &upstream));
+                let mut held = self.by_target.borrow_mut();
+                if let Ok(found) = held.find_entry(upstream.key(), |other| Rc::ptr_eq(other, &upstream)) {
+                    found.remove();
+                }
             } else {
                 upstream.tick(snapshot, now);
             }
@@ -148,11 +152,11 @@ impl Upstreams {
     }
 
     fn upstream(&self, target: &Target) -> Rc<Upstream> {
-        if let Some(found) = self.by_target.borrow().get(target.key, |upstream| upstream.is_of(target)) {
+        if let Some(found) = self.by_target.borrow().find(target.key, |upstream| upstream.is_of(target)) {
             return Rc::clone(found);
         }
         let made = Rc::new(Upstream::new(target, Rc::clone(&self.worker)));
-        self.by_target.borrow_mut().insert(target.key, Rc::clone(&made), |_| false);
+        self.by_target.borrow_mut().insert_unique(target.key, Rc::clone(&made), |upstream| upstream.key());
         made
     }
 }

@@ -15,7 +15,7 @@ pub(crate) enum Event<'b> {
     None,
     /// Fields came; they are in [`Session::fields`].
     Headers { key: Key, block: Block, is_end: bool },
-    /// Content came. What is used is given back with [`Session::used`].
+    /// Content came. What is used is given back to the stream with [`Session::used`].
     Data { key: Key, data: &'b [u8], is_end: bool },
     /// The stream has ended early, by the peer or for a fault of its; the key waits to be released.
     Reset { key: Key, reason: u32 },
@@ -128,6 +128,7 @@ impl Session {
         self.receive
             .take(payload.len())
             .map_err(|_| Broken(Reason::FlowControl, "more DATA than the window allows"))?;
+        self.give_back(payload.len(), out);
         let is_end = header.has(END_STREAM);
         if data.is_empty() && !is_end {
             self.guard.chore();
@@ -135,20 +136,16 @@ impl Session {
             self.guard.done();
         }
         let Some(key) = self.streams.find(header.stream) else {
-            self.used_by_none(payload.len(), out);
             return self.closed(header, out);
         };
         let stream = self.streams.of(key);
         if !stream.is_receiving || !stream.has_head {
-            self.used_by_none(payload.len(), out);
             return Ok(self.fail(key, Reason::StreamClosed, out));
         }
         if stream.receive.take(payload.len()).is_err() {
-            self.used_by_none(payload.len(), out);
             return Ok(self.fail(key, Reason::FlowControl, out));
         }
         if !fits(stream, data.len() as u64, is_end) {
-            self.used_by_none(payload.len(), out);
             return Ok(self.fail(key, Reason::Protocol, out));
         }
         if is_end {

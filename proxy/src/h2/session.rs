@@ -30,9 +30,9 @@ pub(crate) struct Bounds {
     pub(crate) list_max: usize,
     /// Fields of a header list.
     pub(crate) fields_max: usize,
-    /// Octets that may be on their way to us on one stream.
+    /// Octets of content that may come on one stream before what came is used.
     pub(crate) stream_window: u32,
-    /// The same on all together.
+    /// Octets that may be on their way to us on all streams together. Bounds no memory.
     pub(crate) window: u32,
 }
 
@@ -253,7 +253,8 @@ impl Session {
         self.streams.release(key);
     }
 
-    /// Content that came on a stream was used: the peer may send as much again.
+    /// Content that came on a stream was used: the peer may send as much again on it. What is not used any more when
+    /// the stream has ended need not be told.
     pub(crate) fn used(&mut self, key: Key, count: usize, out: &mut Vec<u8>) {
         let stream = self.streams.of(key);
         if stream.is_receiving
@@ -261,10 +262,12 @@ impl Session {
         {
             frame::push(Kind::WindowUpdate, 0, stream.id, &more.to_be_bytes(), out);
         }
-        self.used_by_none(count, out);
     }
 
-    pub(super) fn used_by_none(&mut self, count: usize, out: &mut Vec<u8>) {
+    /// The window of all streams bounds what is on its way, not what lies here unused: that is up to the windows of the
+    /// streams. So it is given back on receipt, and neither a stream that is not read nor one that ended unread takes
+    /// any of it from the others.
+    pub(super) fn give_back(&mut self, count: usize, out: &mut Vec<u8>) {
         if let Some(more) = self.receive.give_back(count) {
             frame::push(Kind::WindowUpdate, 0, 0, &more.to_be_bytes(), out);
         }

@@ -213,6 +213,40 @@ fn section_6_9_what_was_used_may_come_again_padding_included() {
 }
 
 #[test]
+fn section_6_9_streams_that_are_not_read_take_no_window_of_the_others() {
+    let mut end = End::server();
+    let window = i64::from(BOUNDS.window);
+    let mut left = window;
+    for round in 0..20 {
+        for at in 0..10 {
+            let stream = 20 * round + 2 * at + 1;
+            end.headers(stream, 0, POST).unwrap();
+            for _ in 0..6 {
+                end.frame(Kind::Data, 0, stream, &[0; 16_384]).unwrap();
+                left -= 16_384;
+            }
+        }
+        // Half of them are given up by us, half by the client; none was read.
+        for at in 0..10 {
+            let stream = 20 * round + 2 * at + 1;
+            if at % 2 == 0 {
+                end.session.reset(Key::of(at as usize), Reason::No, &mut end.out);
+            } else {
+                end.frame(Kind::Reset, 0, stream, &[0; 4]).unwrap();
+            }
+        }
+        // So that keys come in the same order again.
+        (0..10).rev().for_each(|at| end.session.release(Key::of(at)));
+        for (kind, stream, payload) in end.frames() {
+            if (kind, stream) == (Kind::WindowUpdate, 0) {
+                left += i64::from(u32::from_be_bytes(payload.try_into().unwrap()));
+            }
+        }
+        assert!(left > window / 2, "{left} left in round {round}");
+    }
+}
+
+#[test]
 fn section_6_9_content_waits_for_the_window() {
     let mut end = End::server();
     end.request(1, END_STREAM).unwrap();

@@ -337,7 +337,7 @@ fn one_client_that_takes_nothing_holds_no_other_up() {
         http::Response::new(full(vec![7; size]))
     });
     let node = Node::with(h2(), &[server.address]);
-    let mut slow: Vec<_> = (0..4).map(|_| node.connect()).collect();
+    let mut slow: Vec<_> = (0..20).map(|_| node.connect()).collect();
     slow.iter_mut().for_each(|client| client.send(get("/large")));
     let heads: Vec<_> = slow.iter_mut().map(Client::head).collect();
     for _ in 0..20 {

@@ -30,3 +30,4 @@ mod tls_certificates;
 mod tls_hostile;
 mod tls_http2;
 mod tls_upstream;
+mod windows;

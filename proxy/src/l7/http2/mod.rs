@@ -10,7 +10,7 @@
 //! that the next stream takes over, waker and timer included.
 //!
 //! Memory of a connection is bounded: 64 KiB of input, 64 KiB of output (more only for a response head that is larger),
-//! of all uploads together [`WINDOW`] (and its framing, if it comes in tiny pieces), and per stream one buffer of its
+//! and per stream [`STREAM_WINDOW`] of its upload (and its framing, if it comes in tiny pieces) and one buffer of its
 //! response, at most 64 KiB. Nothing of it is held while the connection is idle, and after a second of that the places
 //! of its streams aren't either.
 
@@ -44,8 +44,8 @@ use limits::Limits;
 use line::Line;
 use ready::{Bits, Ready};
 
-/// Octets of content on their way to us on all streams. One stream's share is small, so that one whose endpoint takes
-/// nothing does not hold the others up.
+/// Octets of content on their way to us on all streams; and those that one stream may have sent ahead of its endpoint,
+/// which holds up its own stream with them, and no other.
 const WINDOW: u32 = 1024 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams of one connection, whatever the configuration says.

@@ -10,8 +10,8 @@ use super::clothes;
 use crate::h2::{Block, Bounds, Broken, Event, Key, Reason, Session};
 use crate::l7::buffer::{Buffer, Stock, forget_front};
 
-/// Octets of content on their way to us on all streams, and on one: a client that takes nothing holds up its own
-/// stream, and no other.
+/// Octets of content on their way to us on all streams; and those that one stream may have sent ahead of its client,
+/// who holds up its own stream with them, and no other.
 const WINDOW: u32 = 2 * 1024 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams of one connection before its endpoint has said how many there may be (RFC 9113 §6.5.2 wants no fewer), and
@@ -260,9 +260,6 @@ impl Core {
             self.session.reset(key, Reason::Cancel, &mut self.out);
             self.session.release(key);
             let mail = core::mem::take(self.mail(key));
-            if mail.owed > 0 {
-                self.session.used(key, mail.owed, &mut self.out);
-            }
             self.stock.put_head(mail.text);
         }
         self.wake_driver();

@@ -149,3 +149,20 @@ fn nor_does_an_upload_that_its_endpoint_takes_slowly() {
     });
     assert!(measured.bytes_max < BOUND, "{} octets", measured.bytes_max);
 }
+
+/// Sends until nothing was taken for a while.
+fn flood(to: &mut std::net::TcpStream, mut octets: &[u8]) {
+    let mut last = std::time::Instant::now();
+    while !octets.is_empty() && last.elapsed() < Duration::from_millis(300) {
+        match std::io::Write::write(to, octets) {
+            Ok(count) => {
+                octets = &octets[count..];
+                last = std::time::Instant::now();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(_) => return,
+        }
+    }
+}

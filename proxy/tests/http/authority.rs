@@ -13,6 +13,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     SupportedProtocolVersion,
@@ -112,6 +113,14 @@ impl Authority {
             builder.with_no_client_auth()
         };
         builder.with_single_cert(chain, key).unwrap()
+    }
+
+    /// A certificate for these names with its key, for one who chooses among several.
+    pub(crate) fn certified(&self, names: &[&str]) -> CertifiedKey {
+        let (chain, key) = self.issue(names, Kind::Ecdsa);
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).unwrap()
     }
 
     pub(crate) fn believer(&self) -> Believer {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::*;
 
@@ -84,6 +85,18 @@ impl<S: Read + Write> Frames<S> {
         self.send(HEADERS, flags | END_HEADERS, stream, &block(fields))
     }
 
+    /// A header block in as many frames as it takes.
+    pub(crate) fn long(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
+        let block = block(fields);
+        let mut pieces = block.chunks(16_384).peekable();
+        let mut kind = HEADERS;
+        while let Some(piece) = pieces.next() {
+            let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            assert!(self.send(kind, if kind == HEADERS { flags | last } else { last }, stream, piece));
+            kind = CONTINUATION;
+        }
+    }
+
     pub(crate) fn get(&mut self, stream: u32) -> bool {
         self.request(stream, END_STREAM, &GET)
     }
@@ -139,13 +152,24 @@ pub(crate) fn compose(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u
 pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
-        assert!(name.len() < 127 && value.len() < 127);
-        block.extend_from_slice(&[0, name.len() as u8]);
-        block.extend_from_slice(name.as_bytes());
-        block.push(value.len() as u8);
-        block.extend_from_slice(value.as_bytes());
+        block.push(0);
+        for text in [name, value] {
+            push_length(text.len(), &mut block);
+            block.extend_from_slice(text.as_bytes());
+        }
     }
     block
+}
+
+/// RFC 7541 §5.1, in the last seven bits of an octet.
+fn push_length(length: usize, block: &mut Vec<u8>) {
+    let Some(mut rest) = length.checked_sub(127) else { return block.push(length as u8) };
+    block.push(127);
+    while rest >= 128 {
+        block.push(rest as u8 | 128);
+        rest >>= 7;
+    }
+    block.push(rest as u8);
 }
 
 pub(crate) const GET: [(&str, &str); 4] =
@@ -161,3 +185,21 @@ pub(crate) const CALL: [(&str, &str); 6] = [
 ];
 pub(crate) const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "app.example")];
+
+/// An endpoint that writes and sees every frame; connections are numbered.
+pub(crate) fn scripted(serve: impl Fn(&mut Frames, usize) + Send + Sync + 'static) -> Backend {
+    let count = AtomicUsize::new(0);
+    Backend::start(move |client| {
+        let mut frames = Frames { client };
+        frames.client.until("SM\r\n\r\n");
+        assert!(frames.send(SETTINGS, 0, 0, &[]));
+        serve(&mut frames, count.fetch_add(1, Ordering::SeqCst));
+        frames.client.rest();
+    })
+}
+
+/// Answers as an endpoint.
+pub(crate) fn answer<S: Read + Write>(frames: &mut Frames<S>, stream: u32) {
+    assert!(frames.send(HEADERS, END_HEADERS, stream, &[0x88]));
+    assert!(frames.send(DATA, END_STREAM, stream, b"hello"));
+}

@@ -1,6 +1,5 @@
 //! HTTP/2 to endpoints: many requests on one connection, whatever their clients speak.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::frames::*;
 use crate::h2_server::*;
 use crate::harness::*;
 
-fn h2() -> Config {
+pub(crate) fn h2() -> Config {
     let mut config = config();
     config.upstream.protocol = UpstreamProtocol::H2;
     config
@@ -167,26 +166,9 @@ fn a_response_that_is_trailers_only_stays_one() {
     );
 }
 
-/// An endpoint that writes and sees every frame.
-fn scripted(serve: impl Fn(&mut Frames, usize) + Send + Sync + 'static) -> Backend {
-    let count = AtomicUsize::new(0);
-    Backend::start(move |client| {
-        let mut frames = Frames { client };
-        frames.client.until("SM\r\n\r\n");
-        assert!(frames.send(SETTINGS, 0, 0, &[]));
-        serve(&mut frames, count.fetch_add(1, Ordering::SeqCst));
-        frames.client.rest();
-    })
-}
+pub(crate) const POST_TEXT: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
-fn answer(frames: &mut Frames, stream: u32) {
-    assert!(frames.send(HEADERS, END_HEADERS, stream, &[0x88]));
-    assert!(frames.send(DATA, END_STREAM, stream, b"hello"));
-}
-
-const POST_TEXT: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
-
-fn generous() -> Config {
+pub(crate) fn generous() -> Config {
     let mut config = h2();
     config.upstream.retry_budget = 1.0;
     config

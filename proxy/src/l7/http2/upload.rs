@@ -38,8 +38,8 @@ pub(super) struct Upload {
     /// Octets that the client may send again once they are written.
     owed: usize,
     moved: u64,
-    /// Content was written and forgotten.
-    is_begun: bool,
+    /// Something of what came is not here any more: it was written, or nobody wanted it.
+    is_forgotten: bool,
 }
 
 impl Upload {
@@ -67,7 +67,7 @@ impl Upload {
             is_rejected: false,
             owed: 0,
             moved: 0,
-            is_begun: false,
+            is_forgotten: false,
         }
     }
 
@@ -107,7 +107,7 @@ impl Upload {
 
     /// All that came is still here: the request can be sent from its beginning.
     pub(super) fn is_whole(&self) -> bool {
-        self.written == 0 && !self.is_begun
+        self.written == 0 && !self.is_forgotten
     }
 
     /// Begins again, for another endpoint.
@@ -135,6 +135,7 @@ impl Upload {
         let length = data.len();
         if self.is_rejected {
             self.is_read |= is_end;
+            self.is_forgotten = true;
             return Ok(length);
         }
         self.left = self.left.checked_sub(length as u64).ok_or(refusal::BODY_TOO_LARGE)?;
@@ -158,7 +159,9 @@ impl Upload {
     /// Trailers came, and with them the end.
     pub(super) fn take_trailers(&mut self, fields: &Fields) {
         self.is_read = true;
-        if self.is_chunked && !self.is_rejected {
+        if self.is_rejected {
+            self.is_forgotten = true;
+        } else if self.is_chunked {
             head::write_trailers(fields, self.target(0));
         }
     }
@@ -200,6 +203,53 @@ impl Upload {
         self.owed -= count;
         *given += count;
         // From here on the beginning is not here any more.
-        self.is_begun |= forget_front(&mut self.rest, &mut self.written);
+        self.is_forgotten |= forget_front(&mut self.rest, &mut self.written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// An endpoint that closed.
+    struct Closed;
+
+    impl AsyncWrite for Closed {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn rejected() -> Upload {
+        let head = b"POST / HTTP/1.1\r\n\r\n".to_vec();
+        let mut upload = Upload::new(head, Vec::new(), Framing::Chunked, false, None);
+        assert_eq!(upload.take(b"first", false), Ok(0));
+        let mut cx = Context::from_waker(core::task::Waker::noop());
+        assert!(upload.poll(&mut cx, &mut Closed, &mut 0).is_ready());
+        upload
+    }
+
+    #[test]
+    fn what_came_while_nobody_wanted_it_is_missed() {
+        assert!(rejected().is_whole(), "all of it is still here");
+        let mut upload = rejected();
+        assert_eq!(upload.take(b"second", false), Ok(6));
+        assert!(!upload.is_whole(), "content");
+        let mut upload = rejected();
+        assert_eq!(upload.take(b"", true), Ok(0));
+        assert!(!upload.is_whole(), "the end");
+        let mut upload = rejected();
+        upload.take_trailers(&Fields::new(100, 10));
+        assert!(!upload.is_whole(), "trailers");
     }
 }

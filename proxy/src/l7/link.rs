@@ -8,10 +8,11 @@ use std::rc::Rc;
 use portolan_table::AppProtocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::multiplex::{SharedStream, Terms, Towards};
+use super::multiplex::{SharedStream, Terms};
+use super::pool::Towards;
 use crate::config::UpstreamProtocol;
 use crate::stream::{Dial, Stream};
-use crate::tls::Alpn;
+use crate::tls::{Alpn, Policy};
 use crate::upstream::{Attempts, Picked};
 use crate::worker::Worker;
 
@@ -37,11 +38,16 @@ impl Link {
     /// One that is there already. `surely` as in [`Pool::take`](super::Pool::take).
     pub(super) fn take(worker: &Worker, picked: &Picked, attempts: &Attempts, surely: bool) -> Option<Self> {
         let config = attempts.config();
-        let is_tls = config.tls.is_for(picked.app_protocol);
+        let policy = if config.tls.is_for(picked.app_protocol) {
+            worker.tls().clients().policy(&config.tls)?
+        } else {
+            Policy::Plain
+        };
+        let towards = Towards::new(picked, policy);
         if is_shared(picked, config.protocol) {
-            return worker.multiplex.take(Towards::new(picked, is_tls)).map(Self::Shared);
+            return worker.multiplex.take(towards).map(Self::Shared);
         }
-        worker.pool.take((picked.address, picked.slot), is_tls, surely).map(Self::Own)
+        worker.pool.take(towards, surely).map(Self::Own)
     }
 
     /// One that is made now. Borrows nothing: it may outlive the attempt.
@@ -62,7 +68,7 @@ impl Link {
             };
             (
                 Rc::clone(&worker.multiplex),
-                Towards::new(picked, dial.is_tls()),
+                dial.policy().map(|policy| Towards::new(picked, policy)),
                 attempts.service().into(),
                 terms,
             )
@@ -73,6 +79,7 @@ impl Link {
         async move {
             match shared {
                 Some((multiplex, towards, service, terms)) => {
+                    let towards = towards.ok_or(io::ErrorKind::ResourceBusy)?;
                     multiplex.connect(towards, &dial, service, terms).await.map(Self::Shared)
                 }
                 None => dial.open().await.map(Self::Own),
@@ -83,7 +90,7 @@ impl Link {
     /// Keeps it for another request. A shared connection keeps itself.
     pub(super) fn keep(self, worker: &Worker, picked: &Picked, attempts: &Attempts) {
         if let Self::Own(stream) = self {
-            worker.pool.put(stream, (picked.address, picked.slot), attempts.service(), attempts.config());
+            worker.pool.put(stream, picked, attempts.service(), attempts.config());
         }
     }
 

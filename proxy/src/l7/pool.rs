@@ -12,11 +12,35 @@ use portolan_table::{Generation, Slot, Snapshot};
 use super::clock::Clock;
 use crate::config::UpstreamConfig;
 use crate::stream::Stream;
+use crate::tls::Policy;
+use crate::upstream::Picked;
 
 /// Idle connections over all endpoints of one worker.
 const IDLE_MAX: usize = 16 * 1024;
 /// How long connections beyond what is kept for an endpoint may be idle, in milliseconds.
 const EXCESS_MS: u64 = 1_000;
+
+/// Where a connection leads, and what it was made by: services with the same endpoint may believe others, or come as
+/// somebody else; and what was believed when a connection was made may be no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Towards {
+    address: SocketAddr,
+    slot: Slot,
+    policy: Policy,
+}
+
+impl Towards {
+    pub(crate) const fn new(picked: &Picked, policy: Policy) -> Self {
+        Self { address: picked.address, slot: picked.slot, policy }
+    }
+
+    /// Whether the endpoint is one of this service.
+    pub(super) fn is_live(&self, snapshot: &Snapshot, service: &str) -> bool {
+        let Some(service) = snapshot.service(service) else { return false };
+        let mut live = service.ports.iter().flat_map(|port| port.live());
+        live.any(|endpoint| endpoint.address == self.address && endpoint.slot == self.slot)
+    }
+}
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -27,7 +51,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    endpoints: HashMap<(SocketAddr, Slot), Idles, foldhash::fast::RandomState>,
+    endpoints: HashMap<Towards, Idles, foldhash::fast::RandomState>,
     count: usize,
     /// The generation that endpoints were last looked up in.
     seen: Generation,
@@ -60,17 +84,15 @@ impl Pool {
         self.state.borrow().count
     }
 
-    /// A live connection to the endpoint, with TLS or without, if one is idle. With `surely` the kernel is asked, not
-    /// only the last events: for a request that may not be sent twice.
-    pub(crate) fn take(&self, endpoint: (SocketAddr, Slot), is_tls: bool, surely: bool) -> Option<Stream> {
+    /// A live connection that leads there, if one is idle. With `surely` the kernel is asked, not only the last events:
+    /// for a request that may not be sent twice.
+    pub(crate) fn take(&self, towards: Towards, surely: bool) -> Option<Stream> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let connections = &mut state.endpoints.get_mut(&endpoint)?.connections;
+        let connections = &mut state.endpoints.get_mut(&towards)?.connections;
         while let Some(mut idle) = connections.pop() {
             state.count -= 1;
-            // One that was made before the configuration changed its mind is of no use.
-            let fits = idle.stream.is_tls() == is_tls;
-            if fits && idle.stream.is_quiet() && !(surely && has_ended(&idle.stream)) {
+            if idle.stream.is_quiet() && !(surely && has_ended(&idle.stream)) {
                 return Some(idle.stream);
             }
         }
@@ -78,13 +100,7 @@ impl Pool {
     }
 
     /// Keeps a connection on which a response ended and another request may begin.
-    pub(crate) fn put(
-        &self,
-        stream: Stream,
-        (address, slot): (SocketAddr, Slot),
-        service: &str,
-        config: &UpstreamConfig,
-    ) {
+    pub(crate) fn put(&self, stream: Stream, picked: &Picked, service: &str, config: &UpstreamConfig) {
         let timeout = u64::try_from(config.idle_timeout.as_millis()).unwrap_or(u64::MAX);
         let since_ms = self.clock.now_ms();
         let expires_ms = since_ms.saturating_add(timeout);
@@ -93,7 +109,9 @@ impl Pool {
         if config.idle_connections_max == 0 || state.count >= IDLE_MAX {
             return;
         }
-        let idles = state.endpoints.entry((address, slot)).or_insert_with(|| Idles {
+        // By what it was made by, whatever holds now.
+        let towards = Towards::new(picked, stream.policy());
+        let idles = state.endpoints.entry(towards).or_insert_with(|| Idles {
             service: service.into(),
             kept_max: 0,
             connections: Vec::new(),
@@ -112,8 +130,8 @@ impl Pool {
         let state = &mut *state;
         let changed = core::mem::replace(&mut state.seen, snapshot.generation()) != snapshot.generation();
         let mut count = 0;
-        state.endpoints.retain(|(address, slot), idles| {
-            if changed && !is_live(snapshot, &idles.service, *address, *slot) {
+        state.endpoints.retain(|towards, idles| {
+            if changed && !towards.is_live(snapshot, &idles.service) {
                 return false;
             }
             let mut excess = idles.connections.len().saturating_sub(idles.kept_max);
@@ -135,12 +153,4 @@ fn has_ended(stream: &Stream) -> bool {
     let mut octet = [MaybeUninit::uninit()];
     let peeked = socket2::SockRef::from(stream.socket()).peek(&mut octet);
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-pub(super) fn is_live(snapshot: &Snapshot, service: &str, address: SocketAddr, slot: Slot) -> bool {
-    let Some(service) = snapshot.service(service) else { return false };
-    service
-        .ports
-        .iter()
-        .any(|port| port.live().iter().any(|endpoint| endpoint.address == address && endpoint.slot == slot))
 }

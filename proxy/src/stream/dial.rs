@@ -11,7 +11,7 @@ use super::{Handshakes, Stream};
 use crate::config::UpstreamConfig;
 use crate::metrics::WorkerCells;
 use crate::tls::metrics::Failure;
-use crate::tls::{Alpn, Client};
+use crate::tls::{Alpn, Client, Policy};
 use crate::upstream::Picked;
 use crate::worker::Worker;
 
@@ -41,8 +41,12 @@ impl Dial {
         Self { address: picked.address, encrypted }
     }
 
-    pub(crate) const fn is_tls(&self) -> bool {
-        self.encrypted.is_some()
+    /// What the connection will have been made by; `None` if none can be made now.
+    pub(crate) fn policy(&self) -> Option<Policy> {
+        match &self.encrypted {
+            None => Some(Policy::Plain),
+            Some(encrypted) => encrypted.client.as_ref().map(Policy::of),
+        }
     }
 
     /// Opens a connection. The caller limits its time.

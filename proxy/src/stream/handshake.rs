@@ -87,7 +87,7 @@ impl Handshakes {
     /// [`io::ErrorKind::ResourceBusy`] if too much waits already.
     pub(crate) async fn connect(
         &self,
-        client: &Client,
+        client: &Arc<Client>,
         alpn: Alpn,
         socket: TcpStream,
         endpoint: SocketAddr,
@@ -101,7 +101,7 @@ impl Handshakes {
             Ok(session) if !alpn.is_agreed(session.alpn_protocol()) => {
                 Err(Broken::from(rustls::Error::NoApplicationProtocol).told())
             }
-            Ok(session) => Ok(shake.finish(session)),
+            Ok(session) => Ok(shake.finish(session).of(client)),
             Err(broken) => Err(broken.told()),
         }
     }

@@ -14,6 +14,8 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::tls::Policy;
+
 pub(crate) use dial::Dial;
 pub(crate) use handshake::Handshakes;
 pub(crate) use session::Session;
@@ -42,6 +44,14 @@ impl Stream {
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// What a connection to an endpoint was made by.
+    pub(crate) fn policy(&self) -> Policy {
+        match self {
+            Self::Tcp(_) => Policy::Plain,
+            Self::Tls(stream) => stream.policy().unwrap_or(Policy::Plain),
+        }
     }
 
     /// Ready when a read may bring something: octets, the end, or an error. It may still be pending then, where a

@@ -11,12 +11,14 @@ use core::task::{Context, Poll, ready};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::session::{Sealed, Session, Step};
 use crate::l7::{Buffer, LARGE, SMALL, Stock, WIRE};
+use crate::tls::{Client, Policy};
 
 /// Head of a record: type, version, length (RFC 8446 §5.1).
 const RECORD_HEAD: usize = 5;
@@ -32,6 +34,8 @@ const RECORD_CONTENT: usize = 16 * 1024;
 pub struct TlsStream {
     socket: TcpStream,
     session: Session,
+    /// What it was made by, towards an endpoint.
+    client: Option<Arc<Client>>,
     stock: Rc<Stock>,
     /// Read and not decrypted.
     cipher: Buffer,
@@ -77,6 +81,7 @@ impl TlsStream {
         let mut stream = Self {
             socket,
             session,
+            client: None,
             stock: Rc::clone(stock),
             cipher,
             content,
@@ -92,6 +97,17 @@ impl TlsStream {
         // A whole record that is still there belongs to a message in part.
         stream.is_joining = stream.can_decode();
         stream
+    }
+
+    /// The same, made by `client`.
+    pub(super) fn of(mut self, client: &Arc<Client>) -> Self {
+        self.client = Some(Arc::clone(client));
+        self
+    }
+
+    /// What it was made by, if it leads to an endpoint.
+    pub(super) fn policy(&self) -> Option<Policy> {
+        self.client.as_ref().map(Policy::of)
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {

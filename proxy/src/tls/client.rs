@@ -37,10 +37,28 @@ impl Alpn {
     }
 }
 
+/// What a connection to an endpoint was made by, to be compared: who we said we were, and whom we believed. Different
+/// for two clients as long as both are held; a connection holds its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Policy {
+    /// No TLS.
+    Plain,
+    /// A [`Client`], by its place in memory.
+    Tls(usize),
+}
+
+impl Policy {
+    pub(crate) fn of(client: &Arc<Client>) -> Self {
+        Self::Tls(Arc::as_ptr(client).addr())
+    }
+}
+
 /// What connections to endpoints with the same settings share, over all workers.
 #[derive(Debug)]
 pub(crate) struct Client {
     config: ClientConfig,
+    /// The certificates that were read: authorities, then the chain that is ours. A key belongs to its chain.
+    read: Vec<CertificateDer<'static>>,
     /// The name to ask for and to expect; the endpoint's address if `None`.
     name: Option<ServerName<'static>>,
     sessions: Arc<Sessions>,
@@ -58,8 +76,9 @@ impl Client {
             .map_err(|error| {
                 CertificateError::new(Path::new(""), format!("TLS cannot be set up: {error}"))
             })?;
+        let mut read = Vec::new();
         let builder = if tls.verify {
-            builder.with_root_certificates(authorities(tls.ca.as_deref())?)
+            builder.with_root_certificates(authorities(tls.ca.as_deref(), &mut read)?)
         } else {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
         };
@@ -70,12 +89,18 @@ impl Client {
                 let own =
                     own.ok_or_else(|| CertificateError::new(key, "holds no private key").of(Role::Key))?;
                 let chain = Pem::read(cert)?.chain;
+                read.extend_from_slice(&chain);
                 builder.with_client_auth_cert(chain, own).map_err(|error| {
                     CertificateError::new(cert, format!("cannot be used with its key: {error}"))
                 })?
             }
         };
-        Ok(Self { config, name: tls.server_name.clone(), sessions: Arc::default() })
+        Ok(Self { config, read, name: tls.server_name.clone(), sessions: Arc::default() })
+    }
+
+    /// Whether the files that `other`, of the same settings, was made from held the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.read == other.read
     }
 
     /// The client's side of a connection to this endpoint.
@@ -102,13 +127,18 @@ impl Client {
     }
 }
 
-fn authorities(ca: Option<&Path>) -> Result<RootCertStore, CertificateError> {
+/// The authorities that are believed; those of a file are added to `read`.
+fn authorities(
+    ca: Option<&Path>,
+    read: &mut Vec<CertificateDer<'static>>,
+) -> Result<RootCertStore, CertificateError> {
     let Some(path) = ca else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
     };
     let wrong = |why: String| CertificateError::new(path, why).of(Role::Authority);
     let mut store = RootCertStore::empty();
     for certificate in Pem::read(path).map_err(|error| error.of(Role::Authority))?.chain {
+        read.push(certificate.clone());
         store
             .add(certificate)
             .map_err(|error| wrong(format!("holds no authority that can be used: {error}")))?;

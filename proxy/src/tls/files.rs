@@ -15,11 +15,14 @@ use crate::Config;
 /// Time of the last change, length, and inode: a file moved over another may have the first two in common.
 type Look = Option<(SystemTime, u64, u64)>;
 
+/// What connections to endpoints go by, by settings. Looked into for every request.
+pub(super) type ClientMap = HashMap<UpstreamTlsConfig, Arc<Client>, foldhash::fast::RandomState>;
+
 /// The certificates that a configuration names, for listeners and towards endpoints.
 #[derive(Debug, Default)]
 pub struct Certificates {
     entries: Vec<(CertificateConfig, Vec<Certificate>)>,
-    clients: Arc<HashMap<UpstreamTlsConfig, Arc<Client>>>,
+    clients: ClientMap,
     looks: BTreeMap<PathBuf, Look>,
 }
 
@@ -37,13 +40,13 @@ impl Certificates {
         for entry in &config.certificates {
             entries.push((entry.clone(), certificate::read(&entry.source, &provider)?));
         }
-        let mut clients = HashMap::new();
+        let mut clients = ClientMap::default();
         for tls in upstreams(config) {
             if !clients.contains_key(tls) {
                 clients.insert(tls.clone(), Arc::new(Client::new(tls)?));
             }
         }
-        let read = Self { entries, clients: Arc::new(clients), looks };
+        let read = Self { entries, clients, looks };
         read.tell_terms();
         Ok(read)
     }
@@ -65,8 +68,8 @@ impl Certificates {
     }
 
     /// What connections to endpoints go by.
-    pub(super) fn clients(&self) -> Arc<HashMap<UpstreamTlsConfig, Arc<Client>>> {
-        Arc::clone(&self.clients)
+    pub(super) fn clients(&self) -> &ClientMap {
+        &self.clients
     }
 
     /// Last second of the certificate that ends first, Unix time.

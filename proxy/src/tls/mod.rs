@@ -24,7 +24,7 @@ mod watch;
 mod x509;
 
 pub use certificate::{Certificate, CertificateError, Role, read as read_certificates};
-pub(crate) use client::{Alpn, Client};
+pub(crate) use client::{Alpn, Client, Policy};
 pub use config::{CertificateConfig, CertificateSource, TlsConfig, TlsVersion, UpstreamTlsConfig};
 pub use files::Certificates;
 pub use server::Clients;

@@ -12,8 +12,8 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
 use super::choice::Chooser;
-use super::client::Client;
-use super::files::Certificates;
+use super::client::{Client, Policy};
+use super::files::{Certificates, ClientMap};
 use super::threads::Threads;
 use super::tickets::Tickets;
 use super::{TlsConfig, TlsVersion, UpstreamTlsConfig, provider};
@@ -37,21 +37,40 @@ pub struct Clients(Arc<ArcSwap<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    now: Arc<HashMap<UpstreamTlsConfig, Arc<Client>>>,
+    now: Arc<ClientMap>,
     /// Those before, for workers that have not seen the configuration of the present ones.
-    before: Arc<HashMap<UpstreamTlsConfig, Arc<Client>>>,
+    before: Arc<ClientMap>,
+}
+
+impl Known {
+    fn with(&self, tls: &UpstreamTlsConfig) -> Option<&Arc<Client>> {
+        self.now.get(tls).or_else(|| self.before.get(tls))
+    }
 }
 
 impl Clients {
     /// The one with these settings; `None` if no certificates with them were put in force.
     pub(crate) fn with(&self, tls: &UpstreamTlsConfig) -> Option<Arc<Client>> {
-        let known = self.0.load();
-        known.now.get(tls).or_else(|| known.before.get(tls)).map(Arc::clone)
+        self.0.load().with(tls).map(Arc::clone)
     }
 
+    /// What a connection has to be made by to be of use with these settings. No lock, and nothing that the workers
+    /// share is written: it is asked for every request.
+    pub(crate) fn policy(&self, tls: &UpstreamTlsConfig) -> Option<Policy> {
+        self.0.load().with(tls).map(Policy::of)
+    }
+
+    /// Those whose files hold what they held stay: connections that were made by them, and their sessions, are as good
+    /// as before.
     fn replace(&self, certificates: &Certificates) {
         let before = Arc::clone(&self.0.load().now);
-        self.0.store(Arc::new(Known { now: certificates.clients(), before }));
+        let mut now = ClientMap::clone(certificates.clients());
+        for (tls, client) in &mut now {
+            if let Some(known) = before.get(tls).filter(|known| known.is_like(client)) {
+                *client = Arc::clone(known);
+            }
+        }
+        self.0.store(Arc::new(Known { now: Arc::new(now), before }));
     }
 }
 

@@ -29,5 +29,6 @@ mod tls;
 mod tls_certificates;
 mod tls_hostile;
 mod tls_http2;
+mod tls_policies;
 mod tls_upstream;
 mod windows;

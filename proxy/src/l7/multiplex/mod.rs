@@ -18,43 +18,27 @@ mod state;
 mod stream;
 
 use core::cell::{Cell, RefCell};
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use portolan_table::{Generation, Slot, Snapshot};
+use portolan_table::{Generation, Snapshot};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::buffer::Stock;
 use super::clock::Clock;
-use super::pool::is_live;
+use super::pool::Towards;
 use crate::metrics::WorkerCells;
 use crate::stream::Dial;
-use crate::upstream::Picked;
 use driver::Driver;
 use state::Core;
 pub(crate) use stream::SharedStream;
 
 /// Connections to one endpoint at once.
 const CONNECTIONS_MAX: usize = 16;
-
-/// Where a connection leads, and how: one that was made before the configuration changed its mind about TLS is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Towards {
-    address: SocketAddr,
-    slot: Slot,
-    is_tls: bool,
-}
-
-impl Towards {
-    pub(crate) const fn new(picked: &Picked, is_tls: bool) -> Self {
-        Self { address: picked.address, slot: picked.slot, is_tls }
-    }
-}
 
 /// What connections to endpoints go by.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +146,7 @@ impl Multiplex {
         while self.drivers.borrow_mut().try_join_next().is_some() {}
         let changed = self.seen.replace(snapshot.generation()) != snapshot.generation();
         self.groups.borrow_mut().retain(|towards, group| {
-            let is_gone = changed && !is_live(snapshot, &group.service, towards.address, towards.slot);
+            let is_gone = changed && !towards.is_live(snapshot, &group.service);
             if is_gone {
                 group.cores.iter().for_each(|core| core.borrow_mut().retire());
             }

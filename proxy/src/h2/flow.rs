@@ -27,6 +27,11 @@ impl SendWindow {
         self.0 -= count as i64;
     }
 
+    /// What was taken is not sent after all.
+    pub(crate) fn put_back(&mut self, count: usize) {
+        self.0 = (self.0 + count as i64).min(WINDOW_MAX);
+    }
+
     /// WINDOW_UPDATE, or a change of the initial window.
     pub(crate) fn change(&mut self, by: i64) -> Result<(), Overflow> {
         self.0 += by;

@@ -152,6 +152,32 @@ pub(crate) fn push(kind: Kind, flags: u8, stream: u32, payload: &[u8], out: &mut
     out.extend_from_slice(payload);
 }
 
+/// Takes the frames of a stream back, from `start` on, where a frame begins: octets of content in them. `moved` is told
+/// which frames stand elsewhere now, and where they stood.
+pub(crate) fn take_back(
+    stream: u32,
+    start: usize,
+    out: &mut Vec<u8>,
+    mut moved: impl FnMut(Header, usize, usize),
+) -> usize {
+    let (mut at, mut end, mut content) = (start, start, 0);
+    while let Some(header) = out[at..].first_chunk::<HEADER>().map(|octets| Header::parse(*octets)) {
+        let length = HEADER + header.length;
+        if header.stream != stream {
+            if at != end {
+                out.copy_within(at..at + length, end);
+                moved(header, at, end);
+            }
+            end += length;
+        } else if header.kind == Kind::Data {
+            content += header.length;
+        }
+        at += length;
+    }
+    out.truncate(end);
+    content
+}
+
 /// Begins a header block at the end of `out`; the fields follow, then [`end_block`].
 pub(crate) fn begin_block(out: &mut Vec<u8>) -> usize {
     let start = out.len();

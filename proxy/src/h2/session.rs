@@ -227,6 +227,32 @@ impl Session {
         }
     }
 
+    /// Takes a stream of ours back, of which nothing has left: its frames stand in `out` from `start` on. Its number stays
+    /// unused, as numbers may (§5.1.1). `moved` is told where heads of other streams stand now, and where they stood.
+    /// False, and nothing done, if the peer waits for what its head says besides.
+    pub(crate) fn take_back(
+        &mut self,
+        key: Key,
+        start: usize,
+        out: &mut Vec<u8>,
+        mut moved: impl FnMut(Key, usize, usize),
+    ) -> bool {
+        if out.get(start + frame::HEADER) == Some(&SIZE_0) {
+            return false;
+        }
+        let streams = &self.streams;
+        let content = frame::take_back(streams.get(key).id, start, out, |header, from, to| {
+            if header.kind == Kind::Headers
+                && let Some(key) = streams.find(header.stream)
+            {
+                moved(key, from, to);
+            }
+        });
+        self.send.put_back(content);
+        self.streams.close(key);
+        true
+    }
+
     /// The peer did not take the stream on, as its GOAWAY says.
     pub(crate) fn forget(&mut self, key: Key) {
         self.streams.close(key);
@@ -236,6 +262,12 @@ impl Session {
     pub(crate) fn lose(&mut self) {
         self.streams.close_all();
         self.limit = 0;
+    }
+
+    /// The stream is not closed.
+    pub(crate) fn is_open(&self, key: Key) -> bool {
+        let stream = self.streams.get(key);
+        stream.is_sending || stream.is_receiving
     }
 
     /// Content can still be sent on the stream.
@@ -295,7 +327,12 @@ impl Session {
 
     /// Another stream of ours may be opened.
     pub(crate) fn may_open(&self) -> bool {
-        self.next <= LAST && self.limit == LAST && self.streams.open() < self.peer.streams_max as usize
+        !self.is_spent() && self.limit == LAST && self.streams.open() < self.peer.streams_max as usize
+    }
+
+    /// No stream of ours can be opened here any more: each takes a number of its own, and there are no more.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.next > LAST
     }
 
     pub(super) fn stream(&self, id: u32) -> Stream {

@@ -75,6 +75,14 @@ impl Stream {
         }
     }
 
+    /// Octets of a pending or failed write that will go out, or have gone: it has to go on with the same.
+    pub(crate) const fn committed(&self) -> usize {
+        match self {
+            Self::Tcp(_) => 0,
+            Self::Tls(stream) => stream.committed(),
+        }
+    }
+
     /// True if nothing has come that is not asked for: neither the end of the stream, nor content. Costs no system
     /// call while the reactor has seen no event. What had come is lost.
     pub(crate) fn is_quiet(&mut self) -> bool {

@@ -263,6 +263,11 @@ impl TlsStream {
         self.is_underway
     }
 
+    /// See [`Stream::committed`](super::Stream::committed).
+    pub(super) const fn committed(&self) -> usize {
+        self.owed
+    }
+
     /// Encrypts into `out`, which is empty; `None` stands for the closing message.
     fn seal(&mut self, content: Option<&[u8]>) -> io::Result<()> {
         let length = content.map_or(0, <[u8]>::len);

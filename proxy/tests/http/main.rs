@@ -17,6 +17,7 @@ mod drain;
 mod forwarding;
 mod grpc;
 mod http2_limits;
+mod http2_shared;
 mod http2_upstream;
 mod limits;
 mod retries;

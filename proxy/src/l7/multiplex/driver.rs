@@ -7,20 +7,21 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
 use super::Terms;
 use super::state::Core;
-use crate::l7::buffer::{Buffer, LARGE, Stock, forget_front};
+use crate::l7::buffer::{Buffer, LARGE, Stock};
 use crate::l7::clock::{Clock, Timer};
+use crate::stream::Stream;
 
 /// How often one poll goes round before other tasks of the worker get their turn.
 const ROUNDS: usize = 8;
 
 /// The task of one connection.
-pub(super) struct Driver<S> {
+pub(super) struct Driver {
     core: Rc<RefCell<Core>>,
-    stream: S,
+    stream: Stream,
     timer: Timer,
     clock: Rc<Clock>,
     terms: Terms,
@@ -37,10 +38,10 @@ enum Waits {
     ForWrite,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+impl Driver {
     pub(super) fn new(
         core: Rc<RefCell<Core>>,
-        stream: S,
+        stream: Stream,
         (clock, stock): (&Rc<Clock>, &Rc<Stock>),
         terms: Terms,
     ) -> Self {
@@ -77,11 +78,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         for _ in 0..ROUNDS {
             let read = self.poll_read(cx);
+            if matches!(read, Poll::Ready(Err(_))) {
+                // Whatever is written now nobody would answer; unwritten, it is known to be safe to send elsewhere.
+                return Poll::Ready(());
+            }
             let Ok(has_written) = self.poll_write(cx) else { return Poll::Ready(()) };
-            match read {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return self.judge_limits(has_written),
+            if read.is_pending() {
+                return self.judge_limits(has_written);
             }
         }
         cx.waker().wake_by_ref();
@@ -103,10 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let core = &mut *self.core.borrow_mut();
         if let Err(broken) = core.take_input(&mut self.input) {
             tracing::debug!(error = %broken, "HTTP/2 connection to an endpoint ends");
-            core.session.abandon(broken.0, &mut core.out);
+            core.session.abandon(broken.0, &mut core.out.octets);
+            // What can't be written at once is not waited for; what was written in vain may have been seen.
+            let _ = Pin::new(&mut self.stream).poll_write(cx, core.out.unwritten());
+            core.out.wrote(core.out.pending());
             core.lose();
-            // What can't be written at once is not waited for.
-            let _ = Pin::new(&mut self.stream).poll_write(cx, &core.out[core.written..]);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         Poll::Ready(Ok(()))
@@ -116,19 +120,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let core = &mut *self.core.borrow_mut();
         let was_full = core.is_full();
         let mut has_written = false;
-        while core.pending() > 0 {
-            match Pin::new(&mut self.stream).poll_write(cx, &core.out[core.written..]) {
-                Poll::Pending => break,
+        while core.out.pending() > 0 {
+            match Pin::new(&mut self.stream).poll_write(cx, core.out.unwritten()) {
+                Poll::Pending => {
+                    core.out.commit(self.stream.committed());
+                    break;
+                }
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
-                    core.written += count;
+                    core.out.wrote(count);
                     has_written = true;
                 }
-                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Err(error)) => {
+                    core.out.commit(self.stream.committed());
+                    return Err(error);
+                }
             }
         }
-        forget_front(&mut core.out, &mut core.written);
-        if core.pending() == 0 {
+        core.out.tidy();
+        if core.out.pending() == 0 {
             core.rest_if_unused();
             if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
                 return Err(error);
@@ -142,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn judge_limits(&mut self, has_written: bool) -> Poll<()> {
         let core = self.core.borrow();
-        let waits = match (core.pending() > 0, core.is_unused()) {
+        let waits = match (core.out.pending() > 0, core.is_unused()) {
             (true, _) => Waits::ForWrite,
             (false, true) if core.is_leaving() => return Poll::Ready(()),
             (false, true) => Waits::ForRequests,

@@ -14,8 +14,12 @@
 
 mod clothes;
 mod driver;
+mod mail;
+mod outbox;
 mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;

@@ -1,12 +1,15 @@
 //! What the streams of a connection and its driver share. For one thread; nobody holds it across an await.
 
 use core::task::{Context, Poll, Waker};
+
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
 use super::Terms;
 use super::clothes;
+use super::mail::{Fate, Mail, watch};
+use super::outbox::Outbox;
 use crate::h2::{Block, Bounds, Broken, Event, Key, Reason, Session};
 use crate::l7::buffer::{Buffer, Stock, forget_front};
 
@@ -23,86 +26,11 @@ const FIELDS_MAX: usize = 256;
 /// With this much on its way to the endpoint, streams wait.
 const WAITING_MAX: usize = 128 * 1024;
 
-/// Why a stream ended early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// The endpoint did not begin with the request.
-    Refused,
-    /// RST_STREAM with this reason.
-    Reset(u32),
-    /// The connection is lost.
-    Lost,
-}
-
-/// What came for one stream.
-#[derive(Debug, Default)]
-pub(super) struct Mail {
-    /// The response as HTTP/1.1, as far as it has not been read.
-    text: Vec<u8>,
-    at: usize,
-    /// Octets of content in it that the endpoint may send again once they are read.
-    owed: usize,
-    is_chunked: bool,
-    /// The request was HEAD.
-    is_head: bool,
-    pub(super) is_ended: bool,
-    pub(super) fate: Option<Fate>,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-impl Mail {
-    pub(super) fn unread(&self) -> &[u8] {
-        &self.text[self.at..]
-    }
-
-    /// There is something to say to a reader.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.unread().is_empty() || self.is_ended || self.fate.is_some()
-    }
-
-    pub(super) fn watch_reader(&mut self, cx: &Context<'_>) {
-        watch(&mut self.reader, cx);
-    }
-
-    pub(super) fn watch_writer(&mut self, cx: &Context<'_>) {
-        watch(&mut self.writer, cx);
-    }
-
-    fn wake_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-
-    fn wake(&mut self) {
-        self.wake_reader();
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
-    }
-
-    fn end(&mut self, fate: Fate) {
-        if !self.is_ended {
-            self.fate = Some(fate);
-        }
-        self.wake();
-    }
-}
-
-fn watch(place: &mut Option<Waker>, cx: &Context<'_>) {
-    match place {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        place => *place = Some(cx.waker().clone()),
-    }
-}
-
 /// A connection without its socket.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) session: Session,
-    pub(super) out: Vec<u8>,
-    pub(super) written: usize,
+    pub(super) out: Outbox,
     mails: Vec<Mail>,
     /// Streams that are open or about to be.
     handles: usize,
@@ -133,8 +61,7 @@ impl Core {
         session.start(&mut out);
         Self {
             session,
-            out,
-            written: 0,
+            out: Outbox::new(out),
             mails: Vec::new(),
             handles: 0,
             has_settings: false,
@@ -168,15 +95,15 @@ impl Core {
 
     pub(super) fn take_place(&mut self) {
         self.handles += 1;
-        if self.out.capacity() == 0 {
-            self.out = self.stock.take_head();
+        if self.out.octets.capacity() == 0 {
+            self.out.octets = self.stock.take_head();
         }
     }
 
     /// Gives back what only streams need, once all is written.
     pub(super) fn rest_if_unused(&mut self) {
-        if self.is_unused() && self.out.is_empty() {
-            self.stock.put_head(core::mem::take(&mut self.out));
+        if self.is_unused() && self.out.octets.is_empty() {
+            self.stock.put_head(core::mem::take(&mut self.out.octets));
         }
     }
 
@@ -184,13 +111,8 @@ impl Core {
         &mut self.mails[key.index()]
     }
 
-    /// Octets that wait for the socket.
-    pub(super) fn pending(&self) -> usize {
-        self.out.len() - self.written
-    }
-
     pub(super) fn is_full(&self) -> bool {
-        self.pending() >= WAITING_MAX
+        self.out.pending() >= WAITING_MAX
     }
 
     /// Octets of content that a stream may send now.
@@ -214,15 +136,16 @@ impl Core {
         if self.is_closed {
             return Poll::Ready(None);
         }
-        let start = clothes::push_request(head, self.is_tls, &mut self.out);
+        let start = clothes::push_request(head, self.is_tls, &mut self.out.octets);
         let is_end = head.is_end();
-        match self.session.open(start, is_end, head.is_head, &mut self.out) {
+        match self.session.open(start, is_end, head.is_head, &mut self.out.octets) {
             Some(key) => {
                 while self.mails.len() <= key.index() {
                     self.mails.push(Mail::default());
                 }
                 let text = self.stock.take_head();
-                *self.mail(key) = Mail { text, is_head: head.is_head, ..Mail::default() };
+                let place = self.out.place(start);
+                *self.mail(key) = Mail::new(text, place, head.is_head);
                 self.wake_driver();
                 Poll::Ready(Some(key))
             }
@@ -244,11 +167,11 @@ impl Core {
         // Framing counts as content here; all is given back once all is read.
         let given = if is_all { mail.owed } else { mail.owed.min(count) };
         mail.owed -= given;
-        let before = self.out.len();
+        let before = self.out.octets.len();
         if given > 0 {
-            self.session.used(key, given, &mut self.out);
+            self.session.used(key, given, &mut self.out.octets);
         }
-        if self.out.len() > before {
+        if self.out.octets.len() > before {
             self.wake_driver();
         }
     }
@@ -257,13 +180,32 @@ impl Core {
     pub(super) fn close(&mut self, key: Option<Key>) {
         self.handles -= 1;
         if let Some(key) = key {
-            self.session.reset(key, Reason::Cancel, &mut self.out);
+            if !self.take_back(key) {
+                self.session.reset(key, Reason::Cancel, &mut self.out.octets);
+            }
             self.session.release(key);
             let mail = core::mem::take(self.mail(key));
             self.stock.put_head(mail.text);
         }
         self.wake_driver();
         self.wake_waiting();
+    }
+
+    /// Takes back a stream that the endpoint has seen nothing of: a request given up as soon as it was made costs it
+    /// nothing, and does not count as a reset, of which endpoints bear few before they end the connection for all.
+    fn take_back(&mut self, key: Key) -> bool {
+        let Self { session, out, mails, .. } = self;
+        let Some(at) = out.unseen(mails[key.index()].place).filter(|_| session.is_open(key)) else {
+            return false;
+        };
+        let begin = out.place(0);
+        session.take_back(key, at, &mut out.octets, |key, from, to| {
+            // Trailers are headers too, and stay where they belong.
+            let place = &mut mails[key.index()].place;
+            if *place == begin.behind(from) {
+                *place = begin.behind(to);
+            }
+        })
     }
 
     fn wake_waiting(&mut self) {
@@ -278,28 +220,27 @@ impl Core {
         self.wake_waiting();
     }
 
-    /// The connection has ended.
+    /// The connection has ended. What the endpoint has seen nothing of, it did not begin with.
     pub(super) fn lose(&mut self) {
         (self.is_leaving, self.is_closed) = (true, true);
         self.session.lose();
-        self.mails.iter_mut().for_each(|mail| mail.end(Fate::Lost));
+        for mail in &mut self.mails {
+            let is_unseen = self.out.unseen(mail.place).is_some();
+            mail.end(if is_unseen { Fate::Refused } else { Fate::Lost });
+        }
         self.wake_waiting();
     }
 
     /// Streams that wait for room go on.
     pub(super) fn wake_writers(&mut self) {
-        for mail in &mut self.mails {
-            if let Some(writer) = mail.writer.take() {
-                writer.wake();
-            }
-        }
+        self.mails.iter_mut().for_each(Mail::wake_writer);
     }
 
     /// Takes in the frames that are there as a whole.
     pub(super) fn take_input(&mut self, input: &mut Buffer) -> Result<(), Broken> {
         let mut at = 0;
         loop {
-            let (count, event) = self.session.receive(&input.filled()[at..], &mut self.out)?;
+            let (count, event) = self.session.receive(&input.filled()[at..], &mut self.out.octets)?;
             if count == 0 {
                 break;
             }
@@ -323,11 +264,7 @@ impl Core {
                 let is_refused = reason == Reason::Refused as u32;
                 self.mail(key).end(if is_refused { Fate::Refused } else { Fate::Reset(reason) });
             }
-            Event::Window(Some(key)) => {
-                if let Some(writer) = self.mail(key).writer.take() {
-                    writer.wake();
-                }
-            }
+            Event::Window(Some(key)) => self.mail(key).wake_writer(),
             Event::Window(None) => self.wake_writers(),
             Event::GoAway { last } => self.take_go_away(last),
             Event::None | Event::Malformed | Event::Refused | Event::Pong => {}

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clothes::{self, Head};
-use super::state::{Core, Fate};
+use super::mail::Fate;
+use super::state::Core;
 use crate::h2::Key;
 use crate::l7::chunked::{ChunkScanner, keep_trailers};
 use crate::l7::head::slots;
@@ -120,7 +121,7 @@ impl Rest {
                 *left -= count as u64;
                 let is_end = *left == 0;
                 if count > 0 {
-                    core.session.send_data(key, &octets[..count], is_end, &mut core.out);
+                    core.session.send_data(key, &octets[..count], is_end, &mut core.out.octets);
                 }
                 if is_end {
                     *self = Self::Nothing;
@@ -137,7 +138,7 @@ impl Rest {
                     .next_run(&octets[..most])
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 if run.is_data {
-                    core.session.send_data(key, &octets[..run.length], false, &mut core.out);
+                    core.session.send_data(key, &octets[..run.length], false, &mut core.out.octets);
                 } else if run.is_trailer {
                     keep_trailers(&octets[..run.length], trailers);
                 }
@@ -153,10 +154,10 @@ impl Rest {
 }
 
 fn end_chunks(core: &mut Core, key: Key, trailers: &[u8]) {
-    match clothes::push_trailers(trailers, &mut core.out) {
-        Some(start) => core.session.end_headers(key, start, true, &mut core.out),
+    match clothes::push_trailers(trailers, &mut core.out.octets) {
+        Some(start) => core.session.end_headers(key, start, true, &mut core.out.octets),
         None => {
-            core.session.send_data(key, b"", true, &mut core.out);
+            core.session.send_data(key, b"", true, &mut core.out.octets);
         }
     }
 }

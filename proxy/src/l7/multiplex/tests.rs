@@ -1,0 +1,117 @@
+//! Shared connections without sockets.
+
+use core::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Terms;
+use super::clothes::Head;
+use super::mail::Fate;
+use super::state::Core;
+use crate::h2::Key;
+use crate::l7::buffer::{Buffer, SMALL, Stock};
+use crate::l7::head::slots;
+
+const TERMS: Terms = Terms { idle: Duration::from_secs(1), stall: Duration::from_secs(1), head_max: 10_000 };
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n";
+
+/// A connection whose endpoint has sent its SETTINGS, and whose own are written.
+fn core() -> Core {
+    let mut core = Core::new(&TERMS, false, &Rc::new(Notify::new()), &Rc::new(Stock::default()));
+    feed(&mut core, 4, 0, &[]);
+    core.out.wrote(core.out.pending());
+    core
+}
+
+/// A frame from the endpoint.
+fn feed(core: &mut Core, kind: u8, stream: u8, payload: &[u8]) {
+    let mut input = Buffer::default();
+    input.reserve(&Stock::default(), SMALL);
+    input.append(&[0, 0, payload.len() as u8, kind, 0, 0, 0, 0, stream]);
+    input.append(payload);
+    core.take_input(&mut input).unwrap();
+    assert!(input.is_empty());
+}
+
+fn poll_open(core: &mut Core, text: &str) -> Poll<Option<Key>> {
+    let mut slots = slots();
+    let head = Head::parse(text.as_bytes(), &mut slots).unwrap();
+    core.poll_open(&Context::from_waker(Waker::noop()), &head)
+}
+
+fn open(core: &mut Core, text: &str) -> Key {
+    core.take_place();
+    match poll_open(core, text) {
+        Poll::Ready(Some(key)) => key,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Streams of the frames that wait.
+fn waiting(core: &Core) -> Vec<u8> {
+    let (mut rest, mut streams) = (core.out.unwritten(), Vec::new());
+    while let Some((head, behind)) = rest.split_first_chunk::<9>() {
+        streams.push(head[8]);
+        rest = &behind[u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize..];
+    }
+    streams
+}
+
+#[test]
+fn what_was_refused_stays_refused_when_the_connection_is_lost() {
+    let mut core = core();
+    let keys = [open(&mut core, GET), open(&mut core, GET)];
+    core.out.wrote(core.out.pending());
+    feed(&mut core, 7, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
+    core.lose();
+    assert_eq!(keys.map(|key| core.mail(key).fate), [Some(Fate::Lost), Some(Fate::Refused)]);
+}
+
+#[test]
+fn what_never_left_is_refused_when_the_connection_is_lost() {
+    let mut core = core();
+    let first = open(&mut core, GET);
+    let length = core.out.pending();
+    let second = open(&mut core, GET);
+    core.out.wrote(length);
+    let third = open(&mut core, GET);
+    // Of the second, some is in the hands of a write that has not ended.
+    core.out.commit(1);
+    core.lose();
+    let fates = [first, second, third].map(|key| core.mail(key).fate);
+    assert_eq!(fates, [Some(Fate::Lost), Some(Fate::Lost), Some(Fate::Refused)]);
+}
+
+#[test]
+fn a_request_given_up_before_it_left_leaves_nothing_behind() {
+    let mut core = core();
+    let first = open(&mut core, GET);
+    core.out.wrote(1);
+    let (second, third) = (open(&mut core, POST), open(&mut core, GET));
+    let window = core.session.room(second);
+    assert_eq!(core.session.send_data(second, &[7; 20_000], false, &mut core.out.octets), 20_000);
+    core.close(Some(second));
+    // Six octets of fields.
+    core.out.wrote(core.out.pending() - 9 - 6);
+    assert_eq!(waiting(&core), [5], "all but the head of the third left");
+    let fourth = open(&mut core, POST);
+    assert_eq!(core.session.room(fourth), window, "its content takes up no window");
+    core.close(Some(first));
+    assert_eq!(waiting(&core), [5, 7, 1], "what was seen has to be reset");
+    core.lose();
+    assert_eq!([third, fourth].map(|key| core.mail(key).fate), [Some(Fate::Refused); 2]);
+}
+
+#[test]
+fn a_head_that_says_more_than_its_request_is_not_taken_back() {
+    let mut core = core();
+    // The endpoint allows a smaller table, and waits for our word on that (RFC 7541 §4.2).
+    feed(&mut core, 4, 0, &[0, 1, 0, 0, 0, 0]);
+    core.out.wrote(core.out.pending());
+    let key = open(&mut core, GET);
+    core.close(Some(key));
+    assert_eq!(waiting(&core), [1, 1]);
+}

@@ -335,6 +335,12 @@ impl Session {
         self.next > LAST
     }
 
+    /// As if so many streams had been opened that `next` is the next one.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, next: u32) {
+        self.next = next;
+    }
+
     pub(super) fn stream(&self, id: u32) -> Stream {
         Stream {
             id,

@@ -147,6 +147,9 @@ impl Core {
                 let place = self.out.place(start);
                 *self.mail(key) = Mail::new(text, place, head.is_head);
                 self.wake_driver();
+                if self.session.is_spent() {
+                    self.end_opening();
+                }
                 Poll::Ready(Some(key))
             }
             None => {
@@ -213,7 +216,14 @@ impl Core {
         self.changed.notify_waiters();
     }
 
-    /// No more streams; those that are open go on.
+    /// No stream can be opened here any more; those that are open go on. Who has a place and no stream is told, and
+    /// knows that nothing of the request left.
+    fn end_opening(&mut self) {
+        (self.is_leaving, self.is_closed) = (true, true);
+        self.wake_waiting();
+    }
+
+    /// No more requests; those that have a place go on.
     pub(super) fn retire(&mut self) {
         self.is_leaving = true;
         self.wake_driver();
@@ -222,13 +232,12 @@ impl Core {
 
     /// The connection has ended. What the endpoint has seen nothing of, it did not begin with.
     pub(super) fn lose(&mut self) {
-        (self.is_leaving, self.is_closed) = (true, true);
         self.session.lose();
         for mail in &mut self.mails {
             let is_unseen = self.out.unseen(mail.place).is_some();
             mail.end(if is_unseen { Fate::Refused } else { Fate::Lost });
         }
-        self.wake_waiting();
+        self.end_opening();
     }
 
     /// Streams that wait for room go on.
@@ -301,12 +310,11 @@ impl Core {
     }
 
     fn take_go_away(&mut self, last: u32) {
-        (self.is_leaving, self.is_closed) = (true, true);
         let refused: Vec<Key> = self.session.above(last).collect();
         for key in refused {
             self.session.forget(key);
             self.mail(key).end(Fate::Refused);
         }
-        self.wake_waiting();
+        self.end_opening();
     }
 }

@@ -115,3 +115,21 @@ fn a_head_that_says_more_than_its_request_is_not_taken_back() {
     core.close(Some(key));
     assert_eq!(waiting(&core), [1, 1]);
 }
+
+#[test]
+fn a_connection_whose_numbers_are_used_up_makes_way_for_another() {
+    let mut core = core();
+    core.session.skip_to((1 << 31) - 3);
+    let last_but_one = open(&mut core, GET);
+    assert!(core.has_place());
+    // Whoever has a place by then finds out that there is no number for it.
+    core.take_place();
+    let last = open(&mut core, GET);
+    assert!(!core.has_place() && core.is_leaving(), "further requests go elsewhere");
+    assert_eq!(poll_open(&mut core, GET), Poll::Ready(None));
+    assert!(core.is_closed(), "it is safe to send it elsewhere");
+    for key in [last_but_one, last] {
+        assert_eq!(core.mail(key).fate, None, "what is open goes on");
+        core.close(Some(key));
+    }
+}

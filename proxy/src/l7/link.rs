@@ -1,6 +1,7 @@
 //! A way to an endpoint: a connection of the request's own, or a stream on one that is shared.
 
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -104,6 +105,13 @@ impl Link {
         match self {
             Self::Own(_) => None,
             Self::Shared(stream) => stream.reset_reason(),
+        }
+    }
+
+    /// The endpoint did nothing for as long as `limit`. A shared connection on which nothing comes gets no more requests.
+    pub(super) fn doubt(&self, worker: &Worker, limit: Duration) {
+        if let Self::Shared(stream) = self {
+            stream.doubt(worker.clock.now_ms(), limit);
         }
     }
 

@@ -97,6 +97,27 @@ fn requests_given_up_at_once_cost_other_clients_nothing() {
     assert_eq!(server.connections(), 1);
 }
 
+#[test]
+fn a_connection_on_which_nothing_comes_gets_no_more_requests() {
+    let backend = scripted(|frames, connection| {
+        frames.await_frame(HEADERS, 1);
+        if connection > 0 {
+            answer(frames, 1);
+        }
+    });
+    for is_old_client in [true, false] {
+        let before = backend.connections();
+        let mut config = h2();
+        config.timeouts.response_head = Duration::from_millis(300);
+        let node = Node::with(config, &[backend.address]);
+        if before == 0 {
+            // The first of all its connections is the one that is dead.
+            assert_eq!(ask(&node, is_old_client), 504);
+        }
+        assert_eq!(ask(&node, is_old_client), 200);
+    }
+}
+
 fn ask(node: &Node, is_old_client: bool) -> u16 {
     if is_old_client {
         return node.request(&get("/")).status;
@@ -104,4 +125,27 @@ fn ask(node: &Node, is_old_client: bool) -> u16 {
     let mut frames = Frames::connect(node, &[]);
     assert!(frames.get(1));
     if frames.await_frame(HEADERS, 1).payload[0] == 0x88 { 200 } else { 504 }
+}
+
+#[test]
+fn a_slow_answer_alone_costs_no_connection() {
+    let backend = scripted(|frames, _| {
+        while let Some(frame) = frames.next() {
+            if frame.kind == HEADERS && frame.stream > 1 {
+                answer(frames, frame.stream);
+            }
+        }
+    });
+    let mut config = h2();
+    config.timeouts.response_head = Duration::from_millis(500);
+    let node = Node::with(config, &[backend.address]);
+    let mut slow = node.connect();
+    slow.send(get("/"));
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(400) {
+        assert!(node.request(&get("/")).status < 505);
+    }
+    assert_eq!(slow.response().status, 504);
+    assert_eq!(node.request(&get("/")).text(), "hello");
+    assert_eq!(backend.connections(), 1);
 }

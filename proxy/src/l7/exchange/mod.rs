@@ -198,14 +198,19 @@ impl<'c> Exchange<'c> {
     /// Begins the limit of a phase.
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
+        self.connection.timer.set(self.limit());
+    }
+
+    /// How long its phase may last.
+    fn limit(&self) -> Duration {
         let timeouts = &self.connection.origin.worker.config().timeouts;
-        self.connection.timer.set(match phase {
+        match self.phase {
             Phase::RequestBody => timeouts.request_body_idle,
             Phase::RequestWrite | Phase::ResponseWrite => timeouts.write_stall,
             Phase::ResponseHead => timeouts.response_head,
             Phase::HalfClosed => timeouts.response_head.min(HALF_CLOSED),
             Phase::ResponseBody => timeouts.response_body_idle,
-        });
+        }
     }
 
     fn enter_if_other(&mut self, phase: Phase) {

@@ -139,22 +139,19 @@ impl Exchange<'_> {
         if !self.connection.timer.is_expired() {
             return Poll::Pending;
         }
-        Poll::Ready(Err(self.time_out(&upstream.picked)))
+        Poll::Ready(Err(self.time_out(upstream)))
     }
 
-    fn time_out(&self, picked: &Picked) -> Stop {
-        match self.phase {
-            Phase::RequestBody => Stop::Refuse(refusal::BODY_TIMED_OUT),
-            Phase::HalfClosed => Stop::ClientGone,
-            Phase::RequestWrite => {
-                picked.failed(Instant::now());
-                Stop::Refuse(refusal::UPSTREAM_WRITE_STALLED)
-            }
-            Phase::ResponseHead | Phase::ResponseBody | Phase::ResponseWrite => {
-                picked.failed(Instant::now());
-                Stop::Refuse(refusal::UPSTREAM_TIMED_OUT)
-            }
-        }
+    fn time_out(&self, upstream: &Upstream) -> Stop {
+        let refusal = match self.phase {
+            Phase::RequestBody => return Stop::Refuse(refusal::BODY_TIMED_OUT),
+            Phase::HalfClosed => return Stop::ClientGone,
+            Phase::RequestWrite => refusal::UPSTREAM_WRITE_STALLED,
+            Phase::ResponseHead | Phase::ResponseBody | Phase::ResponseWrite => refusal::UPSTREAM_TIMED_OUT,
+        };
+        upstream.picked.failed(Instant::now());
+        upstream.stream.doubt(&self.connection.origin.worker, self.limit());
+        Stop::Refuse(refusal)
     }
 
     /// Sends what there is of the request. Ready when nothing more of it is to be sent.

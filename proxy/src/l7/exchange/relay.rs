@@ -131,6 +131,9 @@ impl Exchange<'_> {
         }
         if self.connection.timer.is_expired() || self.has_left(&upstream.picked) {
             let timed_out = std::io::ErrorKind::TimedOut.into();
+            if waiting == Waiting::Read && self.connection.timer.is_expired() {
+                upstream.stream.doubt(&self.connection.origin.worker, self.limit());
+            }
             return Poll::Ready(Err(match waiting {
                 Waiting::Read => PumpError::Read(timed_out),
                 Waiting::Write => PumpError::Write(timed_out),

@@ -129,7 +129,10 @@ impl Exchange {
         }
         match (timer.is_expired(), phase) {
             (false, _) => Poll::Pending,
-            (true, Phase::ResponseBody) => Poll::Ready(Close::Broken),
+            (true, Phase::ResponseBody) => {
+                self.doubt();
+                Poll::Ready(Close::Broken)
+            }
             // The client takes nothing: that is not the endpoint's fault.
             (true, _) => Poll::Ready(Close::GivenUp),
         }

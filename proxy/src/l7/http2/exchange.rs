@@ -11,6 +11,7 @@
 use core::fmt;
 use core::net::SocketAddr;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -307,14 +308,19 @@ impl Exchange {
     /// Begins the limit of a phase.
     pub(super) fn enter(&mut self, phase: Phase, timer: &Timer) {
         self.phase = phase;
+        timer.set(self.limit());
+    }
+
+    /// How long its phase may last.
+    fn limit(&self) -> Duration {
         let config = self.origin.worker.config();
-        timer.set(match phase {
+        match self.phase {
             Phase::Connect => config.timeouts.connect,
             Phase::RequestBody => config.timeouts.request_body_idle,
             Phase::RequestWrite | Phase::ResponseWrite => config.timeouts.write_stall,
             Phase::ResponseHead => config.timeouts.response_head,
             Phase::ResponseBody => config.timeouts.response_body_idle,
-        });
+        }
     }
 
     /// The same, unless it runs and nothing moved.
@@ -333,6 +339,13 @@ impl Exchange {
         }
         let left = self.upstream.as_ref().and_then(|upstream| upstream.picked.left_at());
         left.is_some_and(|left| left.elapsed() >= worker.config().drain)
+    }
+
+    /// The endpoint did nothing for as long as it may.
+    pub(super) fn doubt(&self) {
+        if let Some(upstream) = &self.upstream {
+            upstream.stream.doubt(&self.origin.worker, self.limit());
+        }
     }
 
     /// The endpoint did not do its part.

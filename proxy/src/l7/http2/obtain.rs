@@ -45,6 +45,7 @@ impl Exchange {
             Phase::RequestBody => return refusal::BODY_TIMED_OUT,
             _ => self.blame(),
         }
+        self.doubt();
         if self.phase == Phase::RequestWrite {
             refusal::UPSTREAM_WRITE_STALLED
         } else {

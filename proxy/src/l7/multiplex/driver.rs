@@ -104,6 +104,7 @@ impl Driver {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         let core = &mut *self.core.borrow_mut();
+        core.hear(self.clock.now_ms());
         if let Err(broken) = core.take_input(&mut self.input) {
             tracing::debug!(error = %broken, "HTTP/2 connection to an endpoint ends");
             core.session.abandon(broken.0, &mut core.out.octets);

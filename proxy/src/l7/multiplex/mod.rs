@@ -29,6 +29,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use portolan_table::{Generation, Snapshot};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -43,6 +45,10 @@ pub(crate) use stream::SharedStream;
 
 /// Connections to one endpoint at once.
 const CONNECTIONS_MAX: usize = 16;
+/// After so much silence the kernel asks whether the endpoint is still there, and how it goes on.
+const PROBE_AFTER: Duration = Duration::from_secs(10);
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
 
 /// What connections to endpoints go by.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +141,7 @@ impl Multiplex {
         let attempt = Attempt::new(self, towards);
         self.cells.connects.add(1);
         let stream = dial.open().await?;
+        watch(stream.socket(), terms.stall);
         let core = Core::new(&terms, stream.is_tls(), &attempt.changed, &self.stock);
         let core = Rc::new(RefCell::new(core));
         let driver = Driver::new(Rc::clone(&core), stream, (&self.clock, &self.stock), terms);
@@ -158,6 +165,17 @@ impl Multiplex {
             group.connecting > 0 || !(is_gone || group.cores.is_empty())
         });
     }
+}
+
+/// Has the kernel find out, as far as it can, that nobody is there any more: it would go on for a quarter of an hour
+/// where octets are not acknowledged, and for ever where none are on their way. Asking by PING was refused: endpoints
+/// of gRPC end connections on which they are asked more often than every few minutes.
+fn watch(socket: &TcpStream, stall: Duration) {
+    let socket = SockRef::from(socket);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES);
+    // Without, requests still have limits of their own.
+    let _ = socket.set_tcp_keepalive(&probes);
+    let _ = socket.set_tcp_user_timeout(Some(stall));
 }
 
 /// A connection in the making. Whatever becomes of it, those that wait for it are told.

@@ -1,6 +1,7 @@
 //! What the streams of a connection and its driver share. For one thread; nobody holds it across an await.
 
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 
 use std::rc::Rc;
 
@@ -12,6 +13,7 @@ use super::mail::{Fate, Mail, watch};
 use super::outbox::Outbox;
 use crate::h2::{Block, Bounds, Broken, Event, Key, Reason, Session};
 use crate::l7::buffer::{Buffer, Stock, forget_front};
+use crate::l7::clock::TICK;
 
 /// Octets of content on their way to us on all streams; and those that one stream may have sent ahead of its client,
 /// who holds up its own stream with them, and no other.
@@ -36,6 +38,8 @@ pub(super) struct Core {
     handles: usize,
     has_settings: bool,
     driver: Option<Waker>,
+    /// When the endpoint last sent something, in milliseconds of the worker's clock.
+    heard_ms: u64,
     /// Streams that may not be opened yet.
     waiting: Vec<Waker>,
     /// Those who look for a place on any connection to the endpoint.
@@ -66,6 +70,7 @@ impl Core {
             handles: 0,
             has_settings: false,
             driver: None,
+            heard_ms: 0,
             waiting: Vec::new(),
             changed: Rc::clone(changed),
             stock: Rc::clone(stock),
@@ -238,6 +243,21 @@ impl Core {
             mail.end(if is_unseen { Fate::Refused } else { Fate::Lost });
         }
         self.end_opening();
+    }
+
+    /// The endpoint sent something.
+    pub(super) fn hear(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// A stream was waited for in vain for as long as `limit`. If nothing came on the connection meanwhile, more of it
+    /// than the stream may be dead, and no more requests should find out.
+    pub(super) fn doubt(&mut self, now_ms: u64, limit: Duration) {
+        // The clock may lag by a tick at either end.
+        let silence = Duration::from_millis(now_ms.saturating_sub(self.heard_ms)) + 2 * TICK;
+        if silence >= limit {
+            self.retire();
+        }
     }
 
     /// Streams that wait for room go on.

@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -54,6 +55,11 @@ impl SharedStream {
             Fate::Reset(reason) => Some(reason),
             Fate::Refused | Fate::Lost => None,
         }
+    }
+
+    /// The response, or what is next of it, did not come within `limit`.
+    pub(crate) fn doubt(&self, now_ms: u64, limit: Duration) {
+        self.core.borrow_mut().doubt(now_ms, limit);
     }
 
     /// Ready when a read brings something.

@@ -133,3 +133,25 @@ fn a_connection_whose_numbers_are_used_up_makes_way_for_another() {
         core.close(Some(key));
     }
 }
+
+#[test]
+fn a_connection_is_doubted_only_after_as_much_silence() {
+    let limit = Duration::from_secs(1);
+    for (heard_ms, is_doubted) in [(1000, true), (1800, false)] {
+        let mut core = core();
+        core.hear(heard_ms);
+        core.doubt(2000, limit);
+        assert_eq!(!core.has_place(), is_doubted, "heard of at {heard_ms}");
+    }
+}
+
+#[tokio::test]
+async fn the_kernel_gives_up_an_endpoint_that_is_gone() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    super::watch(&stream, Duration::from_secs(7));
+    let socket = socket2::SockRef::from(&stream);
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
+    assert!(socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), super::PROBE_AFTER);
+}

@@ -157,9 +157,7 @@ impl Session {
 
     pub(super) fn end_receiving(&mut self, key: Key) {
         self.streams.of(key).is_receiving = false;
-        if self.streams.close_if_over(key) {
-            self.guard.served();
-        }
+        self.close_if_over(key);
     }
 
     /// A stream error: the stream ends, the connection does not.

@@ -211,9 +211,20 @@ impl Session {
 
     fn end_sending(&mut self, key: Key) {
         self.streams.of(key).is_sending = false;
-        if self.streams.close_if_over(key) {
+        self.close_if_over(key);
+    }
+
+    pub(super) fn close_if_over(&mut self, key: Key) {
+        // What an endpoint answered it has served. Of what we answer, only those who carry it out know whether it was
+        // more than a refusal.
+        if self.streams.close_if_over(key) && !self.is_server {
             self.guard.served();
         }
+    }
+
+    /// A request of the peer's was carried out.
+    pub(crate) fn served(&mut self) {
+        self.guard.served();
     }
 
     /// Ends a stream at once. Nothing is sent if it is closed.

@@ -16,6 +16,7 @@ mod broken;
 mod drain;
 mod forwarding;
 mod grpc;
+mod http2_hostile;
 mod http2_limits;
 mod http2_shared;
 mod http2_upstream;

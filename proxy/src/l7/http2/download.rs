@@ -193,6 +193,7 @@ impl Exchange {
             upstream.picked.completed(self.answered_at);
         }
         self.keep_upstream();
+        line.session.served();
         line.stop_request(self.key);
     }
 

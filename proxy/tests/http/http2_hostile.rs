@@ -1,0 +1,51 @@
+//! HTTP/2 from clients that look for what costs them less than it costs us (RFC 9113 §10.5).
+
+use std::time::{Duration, Instant};
+
+use crate::frames::*;
+use crate::harness::*;
+
+/// A request without a host, which is refused at once: 12 octets.
+const NONE: [u8; 3] = [0x82, 0x86, 0x84];
+
+#[test]
+fn requests_that_are_refused_pay_for_no_resets() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let node = Node::start(&[backend.address]);
+    let mut frames = Frames::connect(&node, &[]);
+    for at in 0..5_000_u32 {
+        let stream = 4 * at + 1;
+        let mut octets = compose(HEADERS, END_STREAM | END_HEADERS, stream, &NONE);
+        octets.extend(compose(HEADERS, END_STREAM | END_HEADERS, stream + 2, &block(&GET)));
+        octets.extend(compose(RST_STREAM, 0, stream + 2, &CANCEL.to_be_bytes()));
+        if !frames.client.try_send(octets) {
+            break;
+        }
+        // Nothing stands in the way of a client that reads.
+        frames.client.stream.set_nonblocking(true).unwrap();
+        let mut piece = [0; 65_536];
+        while let Ok(1..) = std::io::Read::read(&mut frames.client.stream, &mut piece) {}
+        frames.client.stream.set_nonblocking(false).unwrap();
+    }
+    eventually("the flood is seen for what it is", || {
+        node.metric("portolan_proxy_http2_broken_total{kind=\"flood\"}") == 1.0
+    });
+}
+
+#[test]
+fn a_client_that_gives_up_less_than_it_lets_finish_is_served() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let node = Node::start(&[backend.address]);
+    let mut frames = Frames::connect(&node, &[]);
+    let mut stream = 1;
+    for _ in 0..400 {
+        for _ in 0..3 {
+            assert!(frames.get(stream));
+            assert_eq!(frames.content(stream), b"hello");
+            stream += 2;
+        }
+        assert!(frames.get(stream));
+        assert!(frames.send(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
+        stream += 2;
+    }
+}

@@ -17,8 +17,8 @@ use super::streams::{Key, Stream, Streams};
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The highest number a stream can have.
 const LAST: u32 = (1 << 31) - 1;
-/// A DATA frame that the window made smaller than this is a chore: a peer that opens its windows by a few octets
-/// has us send more framing than content (CVE-2019-9511).
+/// A DATA frame smaller than this that uses a window up is a chore: a peer that opens its windows by a few octets has
+/// us send more framing than content (CVE-2019-9511).
 const DRIBBLE: usize = 128;
 
 /// What a peer may use.
@@ -198,7 +198,8 @@ impl Session {
                 break;
             }
         }
-        if count < data.len() && count < DRIBBLE {
+        // Those who send cut what they have to the window before, so it shows only in that nothing is left of it.
+        if count < DRIBBLE && !ends && self.room(key) == 0 {
             self.guard.chore();
         } else {
             self.guard.done();

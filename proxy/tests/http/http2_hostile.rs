@@ -49,3 +49,30 @@ fn a_client_that_gives_up_less_than_it_lets_finish_is_served() {
         stream += 2;
     }
 }
+
+/// CVE-2019-9511.
+#[test]
+fn windows_that_are_opened_octet_by_octet_end_the_connection() {
+    for is_chunked in [false, true] {
+        let backend = Backend::start(move |mut client| {
+            client.request();
+            let content = "7".repeat(50_000);
+            client.send(if is_chunked {
+                format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc350\r\n{content}\r\n0\r\n\r\n")
+            } else {
+                format!("HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n{content}")
+            });
+            client.rest();
+        });
+        let node = Node::start(&[backend.address]);
+        let mut frames = Frames::connect(&node, &[(4, 0)]);
+        assert!(frames.get(1));
+        frames.await_frame(HEADERS, 1);
+        let reason = (0..20_000).find_map(|_| {
+            frames.send(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes());
+            let frame = frames.next().expect("a word at the end");
+            (frame.kind == GOAWAY).then(|| frame.code())
+        });
+        assert_eq!(reason, Some(ENHANCE_YOUR_CALM), "chunked: {is_chunked}");
+    }
+}

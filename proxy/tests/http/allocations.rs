@@ -150,6 +150,26 @@ fn nor_does_an_upload_that_its_endpoint_takes_slowly() {
     assert!(measured.bytes_max < BOUND, "{} octets", measured.bytes_max);
 }
 
+#[test]
+fn nor_do_answers_that_their_clients_do_not_take() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let measured = measure(config(), &backend, |frames| {
+        let address = frames.client.stream.peer_addr().unwrap();
+        let mut others: Vec<_> = (0..8).map(|_| Frames::over(Client::connect(address), &[])).collect();
+        for other in &mut others {
+            // Each is answered at once, and the answer is ten times as long. A frame in two pieces has the proxy read
+            // much at a time.
+            let mut octets = Vec::new();
+            for at in 0..400_000_u32 {
+                octets.extend(compose(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, &[0x82, 0x86, 0x84]));
+            }
+            other.client.stream.set_nonblocking(true).unwrap();
+            flood(&mut other.client.stream, &octets);
+        }
+    });
+    assert!(measured.bytes_max < BOUND, "{} octets", measured.bytes_max);
+}
+
 /// Sends until nothing was taken for a while.
 fn flood(to: &mut std::net::TcpStream, mut octets: &[u8]) {
     let mut last = std::time::Instant::now();
@@ -165,4 +185,30 @@ fn flood(to: &mut std::net::TcpStream, mut octets: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+#[test]
+fn nor_do_interim_responses() {
+    let (sent, sending) = std::sync::mpsc::channel();
+    let sent = std::sync::Mutex::new(sent);
+    let backend = Backend::start(move |mut client| {
+        client.request();
+        let interim = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "l".repeat(30_000));
+        for _ in 0..30 {
+            client.send(&interim);
+        }
+        sent.lock().unwrap().send(()).unwrap();
+        client.send(HELLO);
+        client.rest();
+    });
+    let measured = measure(config(), &backend, move |frames| {
+        (0..STREAMS * 2).for_each(|at| assert!(frames.get(2 * at + 1)));
+        // As long as the endpoints get rid of something.
+        while sending.recv_timeout(Duration::from_millis(500)).is_ok() {}
+        let mut ended = 0;
+        while ended < STREAMS * 2 {
+            ended += u32::from(frames.next().unwrap().is_end());
+        }
+    });
+    assert!(measured.bytes_max < BOUND, "{} octets", measured.bytes_max);
 }

@@ -79,10 +79,7 @@ impl Exchange {
         match core::task::ready!(self.poll_content(cx, line, timer)) {
             Close::Whole => self.complete(line),
             Close::Broken => self.break_off(line),
-            Close::GivenUp => {
-                self.cancel();
-                line.reset(self.key, Reason::Cancel);
-            }
+            Close::GivenUp => self.give_up(line),
         }
         Poll::Ready(())
     }

@@ -21,7 +21,7 @@ use super::download::Rest;
 use super::line::Line;
 use super::refuse;
 use super::upload::Upload;
-use crate::h2::{Fields, Key};
+use crate::h2::{Fields, Key, Reason};
 use crate::l7::buffer::Buffer;
 use crate::l7::clock::Timer;
 use crate::l7::head::HeadEnd;
@@ -113,6 +113,8 @@ pub(super) enum Stop {
     Refuse(Refusal),
     /// Another endpoint may be tried; else the client gets this.
     Retry(Refusal),
+    /// The client takes nothing.
+    GiveUp,
 }
 
 impl Exchange {
@@ -167,6 +169,10 @@ impl Exchange {
                 Err(Stop::Retry(refusal)) => self.retry(refusal),
                 Err(Stop::Refuse(refusal)) => {
                     self.answer(refusal, line);
+                    return Poll::Ready(());
+                }
+                Err(Stop::GiveUp) => {
+                    self.give_up(line);
                     return Poll::Ready(());
                 }
             }
@@ -265,6 +271,12 @@ impl Exchange {
         };
         line.stop_request(self.key);
         self.end();
+    }
+
+    /// The client takes nothing. That is not the endpoint's fault.
+    pub(super) fn give_up(&mut self, line: &mut Line) {
+        self.cancel();
+        line.reset(self.key, Reason::Cancel);
     }
 
     /// The client gave the stream up.

@@ -14,11 +14,15 @@ use crate::l7::refusal::{self, Refusal};
 use crate::l7::request::{Verdict, judge};
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
-    /// Takes in the frames that are there as a whole.
+    /// Takes in the frames that are there as a whole, as long as there is room for what we have to say to them.
     pub(super) fn take_input(&mut self) {
         let input = core::mem::take(&mut self.input);
         let mut at = 0;
         loop {
+            self.is_held = self.line.is_full();
+            if self.is_held {
+                break;
+            }
             match self.line.session.receive(&input.filled()[at..], &mut self.line.out) {
                 Ok((0, _)) => break,
                 Ok((count, event)) => {

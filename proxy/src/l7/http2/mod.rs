@@ -9,8 +9,8 @@
 //! that no rule holds for one protocol alone. A stream costs no task and no allocation: its state lies in a place
 //! that the next stream takes over, waker and timer included.
 //!
-//! Memory of a connection is bounded: 64 KiB of input, 64 KiB of output (more only for a response head that is larger),
-//! and per stream [`STREAM_WINDOW`] of its upload (and its framing, if it comes in tiny pieces) and one buffer of its
+//! Memory of a connection is bounded: 64 KiB of input, 64 KiB of output (more only for a response head that is larger,
+//! and for refusals, one a stream), and per stream [`STREAM_WINDOW`] of its upload (and its framing, if it comes in tiny pieces) and one buffer of its
 //! response, at most 64 KiB. Nothing of it is held while the connection is idle, and after a second of that the places
 //! of its streams aren't either.
 
@@ -69,6 +69,8 @@ struct Engine<C> {
     origin: Rc<Origin>,
     client: C,
     input: Buffer,
+    /// Frames in `input` were not looked at: there was no room for answers.
+    is_held: bool,
     line: Line,
     slots: Vec<Slot>,
     ready: Arc<Ready>,
@@ -132,6 +134,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
         Self {
             client,
             input,
+            is_held: false,
             line: Line { session, out, written: 0, blocked, due },
             slots: Vec::new(),
             ready: Ready::new(capacity),
@@ -197,6 +200,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
         }
         if self.line.is_full() {
             return Input::Blocked;
+        }
+        if core::mem::take(&mut self.is_held) {
+            self.take_or_drop(0);
+            return Input::Came;
         }
         let stock = &self.origin.worker.stock;
         self.input.reserve(stock, if self.input.is_empty() { SMALL } else { LARGE });

@@ -18,6 +18,16 @@ use crate::l7::response::{self, ResponseFacts};
 /// Interim responses to one request.
 const INTERIM_MAX: u32 = 32;
 
+/// What the octets of an endpoint were.
+enum Judged {
+    /// Not all of a head.
+    Part,
+    /// A 1xx response; there may be more.
+    Interim,
+    /// The head of the response.
+    Head,
+}
+
 impl Exchange {
     /// Polls both directions until the head of a response has been passed on.
     pub(super) fn poll_head(
@@ -36,7 +46,10 @@ impl Exchange {
         if !timer.is_expired() {
             return Poll::Pending;
         }
-        Poll::Ready(Err(Stop::Refuse(self.time_out())))
+        Poll::Ready(Err(match self.phase {
+            Phase::ResponseWrite => Stop::GiveUp,
+            _ => Stop::Refuse(self.time_out()),
+        }))
     }
 
     fn time_out(&self) -> refusal::Refusal {
@@ -85,10 +98,15 @@ impl Exchange {
 
     fn poll_reply(&mut self, cx: &mut Context<'_>, line: &mut Line, timer: &Timer) -> Poll<Result<(), Stop>> {
         loop {
-            if !self.reply.is_empty()
-                && let Some(came) = self.judge_reply(line, timer)?
-            {
-                return Poll::Ready(Ok(came));
+            if !self.reply.is_empty() {
+                if line.is_full() {
+                    return self.wait_for_room(line, timer);
+                }
+                match self.judge_reply(line, timer)? {
+                    Judged::Head => return Poll::Ready(Ok(())),
+                    Judged::Interim => continue,
+                    Judged::Part => {}
+                }
             }
             match core::task::ready!(self.poll_fill(cx, line)) {
                 Ok(true) => {}
@@ -97,8 +115,18 @@ impl Exchange {
         }
     }
 
-    /// Judges what came; `None` if more is needed.
-    fn judge_reply(&mut self, line: &mut Line, timer: &Timer) -> Result<Option<()>, Stop> {
+    /// What came stays where it is until the client has taken what came before, on any stream.
+    fn wait_for_room<T>(&mut self, line: &mut Line, timer: &Timer) -> Poll<T> {
+        line.block(self.key);
+        self.stay(Phase::ResponseWrite, false, timer);
+        Poll::Pending
+    }
+
+    /// Judges what came, and passes it on.
+    fn judge_reply(&mut self, line: &mut Line, timer: &Timer) -> Result<Judged, Stop> {
+        if self.phase == Phase::ResponseWrite {
+            self.enter(Phase::ResponseHead, timer);
+        }
         let head_max = self.origin.worker.config().limits.response_head_max;
         let out = &mut line.out;
         let start = begin_block(out);
@@ -113,7 +141,7 @@ impl Exchange {
             Ok(Some(response)) if response.status != 101 => response,
             Ok(None) => {
                 line.out.truncate(start);
-                return Ok(None);
+                return Ok(Judged::Part);
             }
             refused => {
                 line.out.truncate(start);
@@ -126,10 +154,10 @@ impl Exchange {
             return self.pass_interim(start, line, timer);
         }
         self.pass_head(&response, start, line, timer);
-        Ok(Some(()))
+        Ok(Judged::Head)
     }
 
-    fn pass_interim(&mut self, start: usize, line: &mut Line, timer: &Timer) -> Result<Option<()>, Stop> {
+    fn pass_interim(&mut self, start: usize, line: &mut Line, timer: &Timer) -> Result<Judged, Stop> {
         self.interims += 1;
         if self.interims > INTERIM_MAX {
             line.out.truncate(start);
@@ -138,7 +166,7 @@ impl Exchange {
         line.session.end_headers(self.key, start, false, &mut line.out);
         self.reply_end = HeadEnd::default();
         self.enter(self.phase, timer);
-        if self.reply.is_empty() { Ok(None) } else { self.judge_reply(line, timer) }
+        Ok(Judged::Interim)
     }
 
     fn pass_head(&mut self, response: &ResponseFacts, start: usize, line: &mut Line, timer: &Timer) {
@@ -160,7 +188,7 @@ impl Exchange {
         if self.reply.is_empty() {
             core::task::ready!(upstream.stream.poll_read_ready(cx))?;
             // What can't be passed on is better left where it is.
-            let size = if line.session.room(self.key) == 0 { SMALL } else { LARGE };
+            let size = if line.room(self.key) == 0 { SMALL } else { LARGE };
             self.reply.reserve(&worker.stock, size);
         } else if self.reply.room() == 0 {
             self.reply.compact();

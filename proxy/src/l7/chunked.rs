@@ -239,7 +239,8 @@ impl TrailerName {
         self.length = self.length.saturating_add(1);
     }
 
-    /// Fields that say where a message ends or goes must not come behind it (RFC 9110 §6.5.1).
+    /// Fields that say where a message ends or goes must not come behind it (RFC 9110 §6.5.1), nor those of one connection,
+    /// which HTTP/2 has no place for (RFC 9113 §8.2.2).
     fn is_forbidden(&self) -> bool {
         let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
         // Nor may what a proxy says about the client: there it would be the client's own word.
@@ -252,6 +253,8 @@ impl TrailerName {
                     | b"transfer-encoding"
                     | b"host"
                     | b"connection"
+                    | b"keep-alive"
+                    | b"proxy-connection"
                     | b"trailer"
                     | b"upgrade"
                     | b"te"
@@ -342,6 +345,8 @@ mod tests {
             ("0\r\nContent-Length: 5\r\n\r\n", ChunkError::Trailer),
             ("0\r\ntransfer-encoding: chunked\r\n\r\n", ChunkError::Trailer),
             ("0\r\nHost: evil\r\n\r\n", ChunkError::Trailer),
+            ("0\r\nKeep-Alive: 5\r\n\r\n", ChunkError::Trailer),
+            ("0\r\nProxy-Connection: close\r\n\r\n", ChunkError::Trailer),
             ("0\r\nForwarded: for=x\r\n\r\n", ChunkError::Trailer),
             ("0\r\nX-Real-IP: x\r\n\r\n", ChunkError::Trailer),
             ("0\r\nX-Forwarded-For: x\r\n\r\n", ChunkError::Trailer),

@@ -18,6 +18,7 @@ mod forwarding;
 mod grpc;
 mod http2_hostile;
 mod http2_limits;
+mod http2_refusals;
 mod http2_shared;
 mod http2_upstream;
 mod limits;

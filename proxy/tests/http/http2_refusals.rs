@@ -1,0 +1,57 @@
+//! What cannot be carried out is refused at once, in the client's own words, and nobody else is blamed.
+
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use portolan_proxy::{Config, EjectionConfig};
+
+use crate::frames::*;
+use crate::h2_server::{Server, tell};
+use crate::harness::*;
+use crate::http2_upstream::h2;
+
+fn fault(node: &Node, whose: &str) -> f64 {
+    node.metric(&format!("portolan_proxy_refusals_total{{fault=\"{whose}\"}}"))
+}
+
+/// One failure of an endpoint shows.
+fn strict(mut config: Config) -> Config {
+    config.upstream.ejection = Some(EjectionConfig { failures: 1, ..EjectionConfig::default() });
+    config
+}
+
+fn blamed(node: &Node) -> f64 {
+    let names = ["portolan_proxy_ejections_total", "portolan_proxy_ejections_refused_total"];
+    names.iter().map(|name| node.metric(name)).sum()
+}
+
+fn many_fields() -> Config {
+    let mut config = h2();
+    config.limits.request_headers_max = 1000;
+    config.timeouts.response_head = Duration::from_secs(5);
+    config
+}
+
+#[test]
+fn trailers_of_a_connection_do_not_cross_into_http_2() {
+    let server = Server::start(100, tell);
+    let node = Node::with(h2(), &[server.address]);
+    for name in ["Keep-Alive", "Proxy-Connection"] {
+        let response = node.request(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{name}: 5\r\n\r\n"
+        ));
+        assert_eq!(response.status, 400, "{name}");
+        let (backend, _requests) = Backend::answering(format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n{name}: 5\r\n\r\n"
+        ));
+        let node = Node::start(&[backend.address]);
+        let mut frames = Frames::connect(&node, &[]);
+        assert!(frames.get(1));
+        let mut last = frames.await_frame(HEADERS, 1);
+        while !last.is_end() && last.kind != RST_STREAM {
+            last = frames.next().unwrap();
+        }
+        assert_eq!(last.kind, RST_STREAM, "{name}: {last:?}");
+    }
+}

@@ -26,6 +26,34 @@ fn blamed(node: &Node) -> f64 {
     names.iter().map(|name| node.metric(name)).sum()
 }
 
+#[test]
+fn content_beyond_the_limit_ends_the_upload_for_good() {
+    let (seen, came) = channel();
+    let seen = Mutex::new(seen);
+    let backend = Backend::start(move |mut client| {
+        client.head();
+        client.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        client.until("6\r\n666666\r\n");
+        client.send("5\r\nhello\r\n");
+        seen.lock().unwrap().send(client.rest()).unwrap();
+    });
+    let mut config = config();
+    config.limits.request_body_max = Some(10);
+    config.timeouts.response_body_idle = Duration::from_millis(500);
+    let config = strict(config);
+    let node = Node::with(config, &[backend.address]);
+    let mut frames = Frames::connect(&node, &[]);
+    assert!(frames.request(1, 0, &POST));
+    frames.await_frame(DATA, 1);
+    assert!(frames.send(DATA, 0, 1, b"666666"));
+    frames.await_frame(DATA, 1);
+    assert!(frames.send(DATA, 0, 1, b"666666"));
+    assert!(frames.send(DATA, END_STREAM, 1, b"333"));
+    assert_eq!(came.recv_timeout(PATIENCE).unwrap(), b"", "content with a hole in it");
+    frames.await_frame(RST_STREAM, 1);
+    assert_eq!(blamed(&node), 0.0);
+}
+
 fn many_fields() -> Config {
     let mut config = h2();
     config.limits.request_headers_max = 1000;

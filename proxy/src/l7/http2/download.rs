@@ -126,11 +126,11 @@ impl Exchange {
         }
         match (timer.is_expired(), phase) {
             (false, _) => Poll::Pending,
-            (true, Phase::ResponseBody) => {
+            (true, Phase::ResponseBody) if !self.upload.is_refused() => {
                 self.doubt();
                 Poll::Ready(Close::Broken)
             }
-            // The client takes nothing: that is not the endpoint's fault.
+            // The client takes nothing, or has ended its request in the middle: that is not the endpoint's fault.
             (true, _) => Poll::Ready(Close::GivenUp),
         }
     }
@@ -196,7 +196,9 @@ impl Exchange {
 
     /// The response broke in the middle: the client must not take what it has for all of it.
     fn break_off(&mut self, line: &mut Line) {
-        self.blame();
+        if !self.upload.is_refused() {
+            self.blame();
+        }
         let reason = self.upstream.as_ref().and_then(|upstream| upstream.stream.reset_reason());
         // Where the endpoint cancelled, the client is told so.
         let is_cancelled = reason == Some(Reason::Cancel as u32);

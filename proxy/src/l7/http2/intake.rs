@@ -139,13 +139,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
         };
         self.line.due.set(key.index());
         if let Err(refusal) = exchange.take_data(data, is_end, &mut self.line) {
-            if exchange.is_answered() {
-                // What is wrong with the rest of the request does not concern the response that is on its way.
-                self.line.used(key, data.len());
-                return;
+            // What is wrong with the rest of the request does not concern the response that is on its way.
+            if !exchange.is_answered() {
+                exchange.answer(refusal, &mut self.line);
+                self.free(key, |_| ());
             }
-            exchange.answer(refusal, &mut self.line);
-            self.free(key, |_| ());
         }
     }
 

@@ -33,8 +33,10 @@ pub(super) struct Upload {
     left: u64,
     /// The client's end has been read.
     is_read: bool,
-    /// The endpoint stopped reading; it may still answer.
+    /// Nothing more is to be sent: the endpoint stopped reading, or the client broke the rules. An answer may still come.
     is_rejected: bool,
+    /// The client broke the rules, and is asked for nothing more.
+    is_refused: bool,
     /// Octets that the client may send again once they are written.
     owed: usize,
     moved: u64,
@@ -65,6 +67,7 @@ impl Upload {
             left,
             is_read: is_end,
             is_rejected: false,
+            is_refused: false,
             owed: 0,
             moved: 0,
             is_forgotten: false,
@@ -78,7 +81,7 @@ impl Upload {
 
     /// All of the request was sent.
     pub(super) fn is_sent(&self) -> bool {
-        self.is_read && self.is_written()
+        !self.is_rejected && self.is_read && self.is_written()
     }
 
     fn is_written(&self) -> bool {
@@ -136,9 +139,13 @@ impl Upload {
         if self.is_rejected {
             self.is_read |= is_end;
             self.is_forgotten = true;
-            return Ok(length);
+            return Ok(if self.is_refused { 0 } else { length });
         }
-        self.left = self.left.checked_sub(length as u64).ok_or(refusal::BODY_TOO_LARGE)?;
+        let Some(left) = self.left.checked_sub(length as u64) else {
+            self.refuse();
+            return Err(refusal::BODY_TOO_LARGE);
+        };
+        self.left = left;
         let is_chunked = self.is_chunked;
         let out = self.target(length);
         if is_chunked && length > 0 {
@@ -154,6 +161,16 @@ impl Upload {
         self.is_read |= is_end;
         self.owed += length;
         Ok(0)
+    }
+
+    /// The upload ends here, for good: what would come behind content that was refused is no part of it.
+    fn refuse(&mut self) {
+        (self.is_rejected, self.is_refused, self.is_forgotten) = (true, true, true);
+    }
+
+    /// The client broke the rules in the middle of it: if the endpoint waits for the rest, that is not its fault.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Trailers came, and with them the end.

@@ -8,7 +8,7 @@
 /// Octets of one chunk-size line with its extensions.
 const SIZE_LINE_MAX: u32 = 1024;
 /// Octets of all trailer fields.
-const TRAILERS_MAX: u32 = 16 * 1024;
+pub(crate) const TRAILERS_MAX: u32 = 16 * 1024;
 
 /// Where in a chunked body the next octet belongs. Holds no octets itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -100,6 +100,11 @@ impl Link {
         matches!(self, Self::Shared(stream) if stream.was_refused())
     }
 
+    /// See [`SharedStream::is_unfit`].
+    pub(super) const fn is_unfit(&self) -> bool {
+        matches!(self, Self::Shared(stream) if stream.is_unfit())
+    }
+
     /// Why the endpoint ended its stream early, where it can say so.
     pub(super) fn reset_reason(&self) -> Option<u32> {
         match self {

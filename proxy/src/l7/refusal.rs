@@ -146,6 +146,9 @@ pub(crate) const HEAD_TIMED_OUT: Refusal = Refusal::bad(408, "the request head d
 pub(crate) const BODY_TIMED_OUT: Refusal = Refusal::bad(408, "the request body did not arrive in time");
 pub(crate) const BODY_TOO_LARGE: Refusal = Refusal::bad(413, "the request body is larger than allowed");
 pub(crate) const BODY_MALFORMED: Refusal = Refusal::bad(400, "the chunked request body is malformed");
+pub(crate) const TRAILERS_TOO_LARGE: Refusal =
+    Refusal::bad(431, "the trailers of the request are larger than allowed");
+pub(crate) const UNFIT: Refusal = Refusal::unserved(500, "the request cannot be passed on over HTTP/2");
 pub(crate) const BARE_LF: Refusal = Refusal::bad(400, "a line of the request head does not end in CRLF");
 pub(crate) const TARGET_TOO_LONG: Refusal = Refusal::bad(414, "the request line is longer than allowed");
 pub(crate) const HEAD_TOO_LARGE: Refusal = Refusal::bad(431, "the request head is larger than allowed");

@@ -62,6 +62,48 @@ fn many_fields() -> Config {
 }
 
 #[test]
+fn as_many_fields_as_there_may_be_reach_an_endpoint_that_speaks_http_2() {
+    let server = Server::start(100, tell);
+    let node = Node::with(many_fields(), &[server.address]);
+    for (count, status) in [(250, 200), (256, 200), (257, 431), (300, 431)] {
+        let begun = Instant::now();
+        // Host is one of them.
+        let fields: String = (1..count).map(|at| format!("x-{at}: {at}\r\n")).collect();
+        let response = node.request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        assert_eq!(response.status, status, "{count} fields");
+        assert!(begun.elapsed() < Duration::from_secs(4));
+    }
+    let mut frames = Frames::connect(&node, &[]);
+    let names: Vec<String> = (1..255).map(|at| format!("x-{at}")).collect();
+    let fields: Vec<_> = names.iter().map(|name| (&**name, "1")).collect();
+    frames.long(1, END_STREAM, &[&GET[..], &fields].concat());
+    assert_eq!(frames.await_frame(HEADERS, 1).payload[0], 0x88);
+}
+
+#[test]
+fn trailers_that_are_too_large_are_refused_at_once() {
+    let server = Server::start(100, tell);
+    let (backend, requests) = Backend::answering(HELLO);
+    for (config, address) in [(h2(), server.address), (config(), backend.address)] {
+        let node = Node::with(strict(config), &[address]);
+        let mut frames = Frames::connect(&node, &[]);
+        let value = "v".repeat(10_000);
+        assert!(frames.request(1, 0, &POST));
+        assert!(frames.send(DATA, 0, 1, b"content"));
+        let begun = Instant::now();
+        frames.long(1, END_STREAM, &[("x-a", &value), ("x-b", &value)]);
+        let head = frames.await_frame(HEADERS, 1);
+        assert!(String::from_utf8_lossy(&head.payload).contains("431"), "{head:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert_eq!((fault(&node, "upstream"), fault(&node, "downstream"), blamed(&node)), (0.0, 1.0, 0.0));
+        assert!(frames.request(3, 0, &POST));
+        frames.long(3, END_STREAM, &[("x-a", &value)]);
+        assert_eq!(frames.await_frame(HEADERS, 3).payload[0], 0x88);
+    }
+    assert!(requests.try_iter().count() > 0);
+}
+
+#[test]
 fn trailers_of_a_connection_do_not_cross_into_http_2() {
     let server = Server::start(100, tell);
     let node = Node::with(h2(), &[server.address]);

@@ -123,6 +123,9 @@ impl Exchange<'_> {
             }
             _ => upstream.picked.awaits_endpoint(),
         }
+        if upstream.stream.is_unfit() {
+            return Poll::Ready(Err(Stop::Refuse(refusal::UNFIT)));
+        }
         if let Poll::Ready(response) = self.poll_read_reply(cx, upstream) {
             return Poll::Ready(response);
         }

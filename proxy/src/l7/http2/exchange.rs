@@ -255,8 +255,8 @@ impl Exchange {
         Ok(())
     }
 
-    pub(super) fn take_trailers(&mut self, fields: &Fields) {
-        self.upload.take_trailers(fields);
+    pub(super) fn take_trailers(&mut self, fields: &Fields) -> Result<(), Refusal> {
+        self.upload.take_trailers(fields)
     }
 
     /// Answers in the place of an endpoint, and ends the stream.

@@ -1,7 +1,7 @@
 //! Heads in either notation: HTTP/2's fields as an HTTP/1.1 head, and a response head of HTTP/1.1 as fields.
 
 use crate::h2::{Fields, push_field, push_status};
-use crate::l7::chunked::is_forbidden_trailer;
+use crate::l7::chunked::{TRAILERS_MAX, is_forbidden_trailer};
 use crate::l7::head::{ConnectionOptions, Field, classify};
 
 /// What is known of a request from its fields.
@@ -131,8 +131,16 @@ pub(super) fn push_trailers(text: &[u8], out: &mut Vec<u8>) -> bool {
 /// Trailers of a stream as the end of a chunked body. Fields that may not be trailers are left out.
 pub(super) fn write_trailers(fields: &Fields, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
-    for (name, value) in fields.iter().filter(|(name, _)| !is_forbidden_trailer(name)) {
-        push(name, value, out);
-    }
+    trailers(fields).for_each(|(name, value)| push(name, value, out));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether trailers are no larger than those of a chunked body may be.
+pub(super) fn has_fitting_trailers(fields: &Fields) -> bool {
+    let length: usize = trailers(fields).map(|(name, value)| name.len() + value.len() + 4).sum();
+    length <= TRAILERS_MAX as usize
+}
+
+fn trailers(fields: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fields.iter().filter(|(name, _)| !is_forbidden_trailer(name))
 }

@@ -45,14 +45,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
         match event {
             Event::None => {}
             Event::Headers { key, block: Block::Head, is_end } => self.take_request(key, is_end),
-            Event::Headers { key, .. } => {
-                if let Some(exchange) =
-                    self.slots.get_mut(key.index()).and_then(|slot| slot.exchange.as_mut())
-                {
-                    exchange.take_trailers(self.line.session.fields());
-                    self.line.due.set(key.index());
-                }
-            }
+            Event::Headers { key, .. } => self.take_trailers(key),
             Event::Data { key, data, is_end } => self.take_data(key, data, is_end),
             Event::Reset { key, .. } => self.free(key, Exchange::cancel),
             Event::Malformed => {
@@ -138,12 +131,26 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
             return self.line.used(key, data.len());
         };
         self.line.due.set(key.index());
-        if let Err(refusal) = exchange.take_data(data, is_end, &mut self.line) {
-            // What is wrong with the rest of the request does not concern the response that is on its way.
-            if !exchange.is_answered() {
-                exchange.answer(refusal, &mut self.line);
-                self.free(key, |_| ());
-            }
+        let taken = exchange.take_data(data, is_end, &mut self.line);
+        self.judge_rest(key, taken);
+    }
+
+    fn take_trailers(&mut self, key: Key) {
+        if let Some(exchange) = self.slots.get_mut(key.index()).and_then(|slot| slot.exchange.as_mut()) {
+            let taken = exchange.take_trailers(self.line.session.fields());
+            self.line.due.set(key.index());
+            self.judge_rest(key, taken);
+        }
+    }
+
+    /// What is wrong with the rest of a request does not concern a response that is on its way.
+    fn judge_rest(&mut self, key: Key, taken: Result<(), Refusal>) {
+        let Err(refusal) = taken else { return };
+        if let Some(exchange) = self.slots.get_mut(key.index()).and_then(|slot| slot.exchange.as_mut())
+            && !exchange.is_answered()
+        {
+            exchange.answer(refusal, &mut self.line);
+            self.free(key, |_| ());
         }
     }
 

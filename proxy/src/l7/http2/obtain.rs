@@ -37,6 +37,9 @@ impl Exchange {
         timer: &Timer,
     ) -> Poll<Result<(), Stop>> {
         self.push_upload(cx, line, timer);
+        if self.upstream.as_ref().is_some_and(|upstream| upstream.stream.is_unfit()) {
+            return Poll::Ready(Err(Stop::Refuse(refusal::UNFIT)));
+        }
         if let Poll::Ready(came) = self.poll_reply(cx, line, timer) {
             return Poll::Ready(came);
         }

@@ -174,13 +174,18 @@ impl Upload {
     }
 
     /// Trailers came, and with them the end.
-    pub(super) fn take_trailers(&mut self, fields: &Fields) {
+    pub(super) fn take_trailers(&mut self, fields: &Fields) -> Result<(), Refusal> {
         self.is_read = true;
         if self.is_rejected {
             self.is_forgotten = true;
         } else if self.is_chunked {
+            if !head::has_fitting_trailers(fields) {
+                self.refuse();
+                return Err(refusal::TRAILERS_TOO_LARGE);
+            }
             head::write_trailers(fields, self.target(0));
         }
+        Ok(())
     }
 
     /// Sends what there is. Ready when the request was sent to its end, or the endpoint takes no more of it. Adds to
@@ -266,7 +271,7 @@ mod tests {
         assert_eq!(upload.take(b"", true), Ok(0));
         assert!(!upload.is_whole(), "the end");
         let mut upload = rejected();
-        upload.take_trailers(&Fields::new(100, 10));
+        upload.take_trailers(&Fields::new(100, 10)).unwrap();
         assert!(!upload.is_whole(), "trailers");
     }
 }

@@ -1,7 +1,9 @@
 //! Requests of HTTP/1.1 as fields of HTTP/2, and responses back. What is written here was judged before, or will be.
 
+use core::mem::MaybeUninit;
+
 use crate::h2::{Fields, begin_block, push_field, push_indexed, push_named};
-use crate::l7::head::{Field, HEADERS_MAX, Slots, classify, content_length};
+use crate::l7::head::{Field, HEADERS_MAX, classify, content_length};
 use crate::l7::request::Framing;
 
 /// Places of the static table (RFC 7541 appendix A).
@@ -11,6 +13,17 @@ const METHOD_POST: u8 = 3;
 const PATH_ROOT: u8 = 4;
 const SCHEME_HTTP: u8 = 6;
 const SCHEME_HTTPS: u8 = 7;
+
+/// Fields that a head has at most beyond those of its client: what is said of the framing and of the client.
+const ADDED_MAX: usize = 16;
+
+/// Places for the fields of a head; not initialised, as clearing them would show.
+pub(super) type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; HEADERS_MAX + ADDED_MAX];
+
+/// Empty [`Slots`].
+pub(super) const fn slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; HEADERS_MAX + ADDED_MAX]
+}
 
 /// A request head as an exchange writes it.
 pub(super) struct Head<'b, 's> {
@@ -26,8 +39,7 @@ impl<'b, 's> Head<'b, 's> {
     /// `None` if it is not here as a whole.
     pub(super) fn parse(octets: &'b [u8], slots: &'s mut Slots<'b>) -> Option<Self> {
         let mut parsed = httparse::Request::new(&mut []);
-        let Ok(httparse::Status::Complete(length)) =
-            parsed.parse_with_uninit_headers(octets, &mut slots[..HEADERS_MAX])
+        let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(octets, &mut slots[..])
         else {
             return None;
         };

@@ -14,7 +14,6 @@ use super::mail::Fate;
 use super::state::Core;
 use crate::h2::Key;
 use crate::l7::chunked::{ChunkScanner, keep_trailers};
-use crate::l7::head::slots;
 use crate::l7::request::Framing;
 
 /// One request and its response. Dropped before the response has ended, it is cancelled.
@@ -24,6 +23,8 @@ pub(crate) struct SharedStream {
     /// `None` until the head is written.
     key: Option<Key>,
     rest: Rest,
+    /// What was to be written is none that can be.
+    is_unfit: bool,
 }
 
 /// What is still to be written of the request.
@@ -38,7 +39,7 @@ enum Rest {
 impl SharedStream {
     pub(super) fn new(core: &Rc<RefCell<Core>>) -> Self {
         core.borrow_mut().take_place();
-        Self { core: Rc::clone(core), key: None, rest: Rest::Head }
+        Self { core: Rc::clone(core), key: None, rest: Rest::Head, is_unfit: false }
     }
 
     /// The endpoint did not begin with the request: sending it again is safe.
@@ -47,6 +48,11 @@ impl SharedStream {
             Some(key) => self.core.borrow_mut().mail(key).fate == Some(Fate::Refused),
             None => self.core.borrow().is_closed(),
         }
+    }
+
+    /// The request cannot be said in HTTP/2: a write failed for that, and no endpoint did anything wrong.
+    pub(crate) const fn is_unfit(&self) -> bool {
+        self.is_unfit
     }
 
     /// Why the endpoint ended the stream early.
@@ -78,9 +84,10 @@ impl SharedStream {
     }
 
     fn poll_write_head(&mut self, cx: &Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        let mut slots = slots();
+        let mut slots = clothes::slots();
         let Some(head) = Head::parse(octets, &mut slots) else {
             // Heads are written as a whole; what is none was not judged.
+            self.is_unfit = true;
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
         };
         let opened = core::task::ready!(self.core.borrow_mut().poll_open(cx, &head));
@@ -103,9 +110,13 @@ impl SharedStream {
         }
         let mut written = 0;
         while written < octets.len() {
-            match self.rest.write(core, key, &octets[written..])? {
-                0 => break,
-                count => written += count,
+            match self.rest.write(core, key, &octets[written..]) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(error) => {
+                    self.is_unfit = true;
+                    return Poll::Ready(Err(error));
+                }
             }
         }
         if written == 0 && !octets.is_empty() {

@@ -1,18 +1,21 @@
 //! Shared connections without sockets.
 
+use core::cell::RefCell;
 use core::task::{Context, Poll, Waker};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
 use super::Terms;
-use super::clothes::Head;
+use super::clothes::{Head, slots};
 use super::mail::Fate;
 use super::state::Core;
+use super::stream::SharedStream;
 use crate::h2::Key;
 use crate::l7::buffer::{Buffer, SMALL, Stock};
-use crate::l7::head::slots;
 
 const TERMS: Terms = Terms { idle: Duration::from_secs(1), stall: Duration::from_secs(1), head_max: 10_000 };
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -154,4 +157,21 @@ async fn the_kernel_gives_up_an_endpoint_that_is_gone() {
     assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
     assert!(socket.keepalive().unwrap());
     assert_eq!(socket.tcp_keepalive_time().unwrap(), super::PROBE_AFTER);
+}
+
+#[test]
+fn what_cannot_be_said_is_nobody_elses_fault() {
+    let core = Rc::new(RefCell::new(core()));
+    let write = |stream: &mut SharedStream, octets: &[u8]| {
+        Pin::new(stream).poll_write(&mut Context::from_waker(Waker::noop()), octets)
+    };
+    let mut stream = SharedStream::new(&core);
+    assert!(matches!(write(&mut stream, b"GET / HTTP/1.1\r\nno head"), Poll::Ready(Err(_))));
+    assert!(stream.is_unfit());
+    let mut stream = SharedStream::new(&core);
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert!(matches!(write(&mut stream, head), Poll::Ready(Ok(_))));
+    assert!(!stream.is_unfit());
+    assert!(matches!(write(&mut stream, b"no size\r\n"), Poll::Ready(Err(_))));
+    assert!(stream.is_unfit());
 }

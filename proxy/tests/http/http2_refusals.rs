@@ -27,6 +27,26 @@ fn blamed(node: &Node) -> f64 {
 }
 
 #[test]
+fn refusals_of_heads_fit_what_was_asked() {
+    let node = Node::start(&[nobody()]);
+    let mut frames = Frames::connect(&node, &[]);
+    let value = "v".repeat(20_000);
+    let large = [("a", &*value), ("b", &*value)];
+    let head = [("HEAD", &GET[1..]), ("GET", &GET[1..])]
+        .map(|(method, rest)| [&[(":method", method)], rest, &large].concat());
+    frames.long(1, END_STREAM, &head[0]);
+    let answer = frames.await_frame(HEADERS, 1);
+    assert!(answer.is_end(), "HEAD gets no content: {answer:?}");
+    assert!(String::from_utf8_lossy(&answer.payload).contains("431"), "{answer:?}");
+    frames.long(3, END_STREAM, &head[1]);
+    assert!(!frames.content(3).is_empty());
+    frames.long(5, 0, &[&CALL[..], &large].concat());
+    let answer = frames.await_frame(HEADERS, 5);
+    let text = String::from_utf8_lossy(&answer.payload).into_owned();
+    assert!(answer.is_end() && answer.payload[0] == 0x88 && text.contains("grpc-status\x018"), "{text:?}");
+}
+
+#[test]
 fn content_beyond_the_limit_ends_the_upload_for_good() {
     let (seen, came) = channel();
     let seen = Mutex::new(seen);

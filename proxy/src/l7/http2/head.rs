@@ -11,6 +11,8 @@ pub(super) struct Written {
     pub(super) has_length: bool,
     /// gRPC: it wants to be refused in its own words.
     pub(super) is_grpc: bool,
+    /// HEAD: it wants no content.
+    pub(super) is_head: bool,
 }
 
 /// Writes a stream's head down as HTTP/1.1 (RFC 9113 §8.3). The fields are those of a request that is none malformed:
@@ -23,7 +25,10 @@ pub(super) fn write_down(fields: &Fields, is_end: bool, out: &mut Vec<u8>, cooki
     cookie.clear();
     for (name, value) in fields.iter() {
         match name {
-            b":method" => method = value,
+            b":method" => {
+                method = value;
+                written.is_head = method == b"HEAD";
+            }
             b":path" => path = Some(value),
             b":authority" => authority = Some(value),
             b":scheme" => {}

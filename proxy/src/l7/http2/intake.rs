@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::Exchange;
+use super::head::Written;
 use super::{Engine, Slot, head, refuse};
 use crate::h2::{Block, Event, Key};
 use crate::l7::head::{HeadEnd, slots};
@@ -86,7 +87,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
                 slot.exchange = Some(exchange);
                 self.line.due.set(key.index());
             }
-            Err(refusal) => self.refuse(key, &refusal),
+            Err(refusal) => self.refuse(key, &refusal, written),
         }
     }
 
@@ -100,9 +101,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Engine<C> {
     }
 
     /// Answers a request that can't be carried out as it is.
-    fn refuse(&mut self, key: Key, refusal: &Refusal) {
+    fn refuse(&mut self, key: Key, refusal: &Refusal, written: Written) {
         let started = Instant::now();
-        let octets = refuse::answer(&mut self.line, key, refusal, false);
+        let octets = if written.is_grpc {
+            refuse::answer_grpc(&mut self.line, key, refusal)
+        } else {
+            refuse::answer(&mut self.line, key, refusal, written.is_head)
+        };
         self.line.stop_request(key);
         self.line.session.release(key);
         self.origin.worker.cells.answered(refusal);

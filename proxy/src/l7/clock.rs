@@ -95,6 +95,10 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// A moment by a worker's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline(u64);
+
 /// The deadline of one connection.
 pub(crate) struct Timer {
     clock: Rc<Clock>,
@@ -117,6 +121,16 @@ impl Timer {
         // The clock may lag by a tick: without that tick a limit could be cut short.
         let limit = u64::try_from((limit + TICK).as_millis()).unwrap_or(NEVER / 2);
         self.clock.places.borrow_mut().deadlines[self.place] = self.clock.now_ms().saturating_add(limit);
+    }
+
+    /// The deadline, to be set again.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline(self.clock.places.borrow().deadlines[self.place])
+    }
+
+    /// Sets a deadline that was set before: it went on running in between.
+    pub(crate) fn resume(&self, deadline: Deadline) {
+        self.clock.places.borrow_mut().deadlines[self.place] = deadline.0;
     }
 
     /// Takes the deadline away.

@@ -76,3 +76,28 @@ fn windows_that_are_opened_octet_by_octet_end_the_connection() {
         assert_eq!(reason, Some(ENHANCE_YOUR_CALM), "chunked: {is_chunked}");
     }
 }
+
+#[test]
+fn pings_in_pieces_do_not_keep_an_idle_connection_open() {
+    let (backend, _requests) = Backend::answering(HELLO);
+    let mut config = config();
+    config.timeouts.keep_alive = Duration::from_millis(1500);
+    let node = Node::with(config, &[backend.address]);
+    let mut frames = Frames::connect(&node, &[]);
+    assert!(frames.get(1));
+    assert_eq!(frames.content(1), b"hello");
+    let ping = compose(PING, 0, 0, &[1; 8]);
+    let begun = Instant::now();
+    loop {
+        // Half of a frame is waited for as such; then the other half comes.
+        if !frames.client.try_send(&ping[..8]) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        if !frames.client.try_send(&ping[8..]) || frames.next().is_none_or(|frame| frame.kind == GOAWAY) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(begun.elapsed() < Duration::from_secs(5), "it is still open");
+    }
+}

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::config::Timeouts;
-use crate::l7::clock::Timer;
+use crate::l7::clock::{Deadline, Timer};
 
 /// How long a client that drains is given to say that it knows, or to send what it was about to.
 const DRAINED: Duration = Duration::from_millis(500);
@@ -44,6 +44,8 @@ pub(super) enum Waiting {
 pub(super) struct Limits {
     timer: Timer,
     waiting: Option<Waiting>,
+    /// A wait for requests that something else interrupts, which is none.
+    interrupted: Option<(Waiting, Deadline)>,
     has_received: bool,
     has_written: bool,
     has_served: bool,
@@ -55,6 +57,7 @@ impl Limits {
         Self {
             timer,
             waiting: None,
+            interrupted: None,
             has_received: false,
             has_written: false,
             has_served: false,
@@ -79,6 +82,7 @@ impl Limits {
 
     pub(super) fn serve(&mut self) {
         self.has_served = true;
+        self.interrupted = None;
     }
 
     pub(super) const fn has_served(&self) -> bool {
@@ -105,10 +109,29 @@ impl Limits {
             // Frames that are no requests don't keep an idle connection open.
             _ => false,
         };
-        if self.waiting.replace(waiting) != Some(waiting) || has_moved {
-            self.begin(waiting, timeouts);
+        let before = self.waiting.replace(waiting);
+        if before != Some(waiting) || has_moved {
+            self.change(before, waiting, timeouts);
         }
         self.timer.is_expired()
+    }
+
+    /// Frames in pieces, and answers to them, don't keep an idle connection open either: the limit of the wait that they
+    /// interrupt runs on.
+    fn change(&mut self, before: Option<Waiting>, waiting: Waiting, timeouts: &Timeouts) {
+        let is_between = matches!(waiting, Waiting::Head | Waiting::Write);
+        match before {
+            Some(before @ (Waiting::First | Waiting::Pause | Waiting::Idle)) if is_between => {
+                self.interrupted = Some((before, self.timer.deadline()));
+            }
+            _ if is_between => {}
+            _ => {
+                if let Some((_, deadline)) = self.interrupted.take().filter(|(wait, _)| *wait == waiting) {
+                    return self.timer.resume(deadline);
+                }
+            }
+        }
+        self.begin(waiting, timeouts);
     }
 
     fn begin(&self, waiting: Waiting, timeouts: &Timeouts) {

@@ -55,7 +55,7 @@ fn a_call_that_nobody_can_serve_is_refused_in_its_own_words() {
     web[4].1 = "application/grpc-web";
     assert!(frames.request(3, END_STREAM, &web));
     let head = frames.await_frame(HEADERS, 3);
-    assert!(head.payload.starts_with(b"\x08\x03503"), "{head:?}");
+    assert!(head.payload.starts_with(b"\x18\x03503"), "{head:?}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn interim_responses_reach_the_client() {
     let mut frames = Frames::connect(&node, &[]);
     assert!(frames.get(1));
     let interim = frames.await_frame(HEADERS, 1);
-    assert!(interim.payload.starts_with(b"\x08\x03103") && !interim.is_end(), "{interim:?}");
+    assert!(interim.payload.starts_with(b"\x18\x03103") && !interim.is_end(), "{interim:?}");
     assert_eq!(frames.content(1), b"hello");
 }
 

@@ -80,7 +80,7 @@ fn a_head_too_large_is_431_and_the_connection_goes_on() {
     fields.extend([("x", &*value); 12]);
     assert!(frames.request(1, END_STREAM, &fields));
     let head = frames.await_frame(HEADERS, 1);
-    assert!(head.payload.starts_with(b"\x08\x03431"), "{head:?}");
+    assert!(head.payload.starts_with(b"\x18\x03431"), "{head:?}");
     assert!(frames.get(3));
     assert_eq!(frames.content(3), b"hello");
     assert_eq!(requests.try_iter().count(), 1);

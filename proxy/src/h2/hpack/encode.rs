@@ -1,9 +1,17 @@
 //! From fields to a header block, by the static table and literals.
+//!
+//! Literals are written as never to be indexed. What came so must go on so (RFC 7541 §6.2.3), and which did is not known
+//! any more where fields are written; nothing is lost by it, as we use no table, and whoever comes behind us had better
+//! keep none of other people's secrets (§7.1.3).
 
 use super::table::static_name;
 
 /// Says that the dynamic table holds nothing from here on (RFC 7541 §6.3). At the beginning of a block.
 pub(crate) const SIZE_0: u8 = 0x20;
+
+/// The beginning of a literal field that is never indexed (§6.2.3): its name's place in the static table, or 0, in the
+/// last four bits.
+const LITERAL: u8 = 0x10;
 
 /// Appends `:status` (RFC 7541 §6.1 where the static table has it).
 pub(crate) fn push_status(status: u16, out: &mut Vec<u8>) {
@@ -17,7 +25,7 @@ pub(crate) fn push_status(status: u16, out: &mut Vec<u8>) {
         500 => 14,
         _ => {
             let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + (digit % 10) as u8);
-            out.extend_from_slice(&[8, 3]);
+            out.extend_from_slice(&[LITERAL | 8, 3]);
             out.extend_from_slice(&digits);
             return;
         }
@@ -32,7 +40,7 @@ pub(crate) fn push_indexed(index: u8, out: &mut Vec<u8>) {
 
 /// Appends a field whose name is that of an entry of the static table.
 pub(crate) fn push_named(index: u8, value: &[u8], out: &mut Vec<u8>) {
-    push_integer(usize::from(index), 4, 0, out);
+    push_integer(usize::from(index), 4, LITERAL, out);
     push_value(value, out);
 }
 
@@ -43,14 +51,10 @@ pub(crate) fn push_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     place.copy_from_slice(name);
     place.make_ascii_lowercase();
     let index = static_name(place);
+    push_integer(usize::from(index), 4, LITERAL, out);
     if index == 0 {
-        out.push(0);
         push_integer(place.len(), 7, 0, out);
         out.extend_from_slice(place);
-    } else {
-        // §7.1.3: what is short and secret must not get into a table behind us, where it could be guessed at.
-        let never_indexed = if matches!(index, 23 | 32 | 49 | 55) { 0x10 } else { 0 };
-        push_integer(usize::from(index), 4, never_indexed, out);
     }
     push_value(value, out);
 }
@@ -59,7 +63,7 @@ pub(crate) fn push_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 const SHORT: usize = 64;
 
 fn push_long(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.push(0);
+    out.push(LITERAL);
     push_integer(name.len(), 7, 0, out);
     out.extend(name.iter().map(u8::to_ascii_lowercase));
     push_value(value, out);

@@ -157,6 +157,22 @@ fn a_few_octets_that_stand_for_megabytes_are_refused() {
     assert!(list(&fields).len() <= 4);
 }
 
+#[test]
+fn rfc7541_6_2_3_what_came_as_never_to_be_indexed_goes_on_so() {
+    let long = "n".repeat(100);
+    for name in ["authorization", "cookie", "x-api-key", "via", &long] {
+        let mut block = Vec::new();
+        push_field(name.as_bytes(), b"secret", &mut block);
+        assert_eq!(block[0] & 0xf0, 0x10, "{name}");
+    }
+    let mut block = Vec::new();
+    push_named(4, b"/path?secret", &mut block);
+    assert_eq!(block[0], 0x14);
+    block.clear();
+    push_status(418, &mut block);
+    assert_eq!(block, b"\x18\x03418");
+}
+
 proptest! {
     #[test]
     fn decode_undoes_encode(

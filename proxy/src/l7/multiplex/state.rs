@@ -36,7 +36,8 @@ pub(super) struct Core {
     mails: Vec<Mail>,
     /// Streams that are open or about to be.
     handles: usize,
-    has_settings: bool,
+    /// Streams that the endpoint allows at once, if it has said.
+    streams_max: Option<usize>,
     driver: Option<Waker>,
     /// When the endpoint last sent something, in milliseconds of the worker's clock.
     heard_ms: u64,
@@ -68,7 +69,7 @@ impl Core {
             out: Outbox::new(out),
             mails: Vec::new(),
             handles: 0,
-            has_settings: false,
+            streams_max: None,
             driver: None,
             heard_ms: 0,
             waiting: Vec::new(),
@@ -94,7 +95,7 @@ impl Core {
 
     /// Another stream may be opened here.
     pub(super) fn has_place(&self) -> bool {
-        let most = if self.has_settings { self.session.streams_max() } else { STREAMS_AT_FIRST };
+        let most = self.streams_max.unwrap_or(STREAMS_AT_FIRST);
         !self.is_leaving && self.handles < most.min(STREAMS_MAX)
     }
 
@@ -158,7 +159,10 @@ impl Core {
                 Poll::Ready(Some(key))
             }
             None => {
-                self.waiting.push(cx.waker().clone());
+                // Whoever waits may be polled for other reasons; it waits once.
+                if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    self.waiting.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
         }
@@ -196,7 +200,11 @@ impl Core {
             self.stock.put_head(mail.text);
         }
         self.wake_driver();
-        self.wake_waiting();
+        self.waiting.drain(..).for_each(Waker::wake);
+        if self.has_place() {
+            // One place, for one of those who look for one.
+            self.changed.notify_one();
+        }
     }
 
     /// Takes back a stream that the endpoint has seen nothing of: a request given up as soon as it was made costs it
@@ -216,6 +224,7 @@ impl Core {
         })
     }
 
+    /// What holds for all of them has changed.
     fn wake_waiting(&mut self) {
         self.waiting.drain(..).for_each(Waker::wake);
         self.changed.notify_waiters();
@@ -281,9 +290,9 @@ impl Core {
     }
 
     fn take_event(&mut self, event: Event<'_>) {
-        if !self.has_settings {
-            // Nothing comes before SETTINGS.
-            self.has_settings = true;
+        // Nothing comes before SETTINGS.
+        let streams_max = Some(self.session.streams_max());
+        if core::mem::replace(&mut self.streams_max, streams_max) != streams_max {
             self.wake_waiting();
         }
         match event {

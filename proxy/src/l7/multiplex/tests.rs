@@ -4,6 +4,9 @@ use core::cell::RefCell;
 use core::task::{Context, Poll, Waker};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
@@ -23,7 +26,11 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n"
 
 /// A connection whose endpoint has sent its SETTINGS, and whose own are written.
 fn core() -> Core {
-    let mut core = Core::new(&TERMS, false, &Rc::new(Notify::new()), &Rc::new(Stock::default()));
+    core_of(&Rc::new(Notify::new()))
+}
+
+fn core_of(changed: &Rc<Notify>) -> Core {
+    let mut core = Core::new(&TERMS, false, changed, &Rc::new(Stock::default()));
     feed(&mut core, 4, 0, &[]);
     core.out.wrote(core.out.pending());
     core
@@ -174,4 +181,72 @@ fn what_cannot_be_said_is_nobody_elses_fault() {
     assert!(!stream.is_unfit());
     assert!(matches!(write(&mut stream, b"no size\r\n"), Poll::Ready(Err(_))));
     assert!(stream.is_unfit());
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// SETTINGS_MAX_CONCURRENT_STREAMS.
+fn allow(core: &mut Core, streams: u8) {
+    feed(core, 4, 0, &[0, 3, 0, 0, 0, streams]);
+}
+
+#[test]
+fn a_place_that_is_free_wakes_one_of_those_who_look_for_one() {
+    let changed = Rc::new(Notify::new());
+    let mut core = core_of(&changed);
+    allow(&mut core, 2);
+    let keys = [open(&mut core, GET), open(&mut core, GET)];
+    assert!(!core.has_place());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let mut looking: Vec<_> = (0..500).map(|_| Box::pin(changed.notified())).collect();
+    for one in &mut looking {
+        assert!(one.as_mut().poll(&mut cx).is_pending());
+    }
+    core.close(Some(keys[0]));
+    assert_eq!(woken.count(), 1);
+    // The first is told, and goes away before it has heard: then the next is.
+    drop(looking.remove(0));
+    assert_eq!(woken.count(), 2);
+    core.retire();
+    assert_eq!(woken.count(), 500, "all look elsewhere");
+}
+
+#[test]
+fn more_streams_that_are_allowed_wake_those_who_wait() {
+    let changed = Rc::new(Notify::new());
+    let mut core = core_of(&changed);
+    let first = open(&mut core, GET);
+    core.take_place();
+    allow(&mut core, 1);
+    let woken = [Arc::new(Woken::default()), Arc::new(Woken::default())];
+    let wakers = woken.each_ref().map(|woken| Waker::from(Arc::clone(woken)));
+    let mut slots = slots();
+    let head = Head::parse(GET.as_bytes(), &mut slots).unwrap();
+    for _ in 0..100 {
+        assert!(core.poll_open(&Context::from_waker(&wakers[0]), &head).is_pending());
+    }
+    let mut looking = Box::pin(changed.notified());
+    assert!(looking.as_mut().poll(&mut Context::from_waker(&wakers[1])).is_pending());
+    allow(&mut core, 1);
+    assert_eq!(woken.each_ref().map(|woken| woken.count()), [0, 0], "nothing has changed");
+    allow(&mut core, 3);
+    assert_eq!(woken.each_ref().map(|woken| woken.count()), [1, 1], "each once");
+    assert!(core.poll_open(&Context::from_waker(&wakers[0]), &head).is_ready());
+    core.close(Some(first));
 }

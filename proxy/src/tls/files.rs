@@ -15,6 +15,10 @@ use crate::Config;
 /// Time of the last change, length, and inode: a file moved over another may have the first two in common.
 type Look = Option<(SystemTime, u64, u64)>;
 
+/// What can be seen of files without reading them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Looks(BTreeMap<PathBuf, Look>);
+
 /// What connections to endpoints go by, by settings. Looked into for every request.
 pub(super) type ClientMap = HashMap<UpstreamTlsConfig, Arc<Client>, foldhash::fast::RandomState>;
 
@@ -23,7 +27,7 @@ pub(super) type ClientMap = HashMap<UpstreamTlsConfig, Arc<Client>, foldhash::fa
 pub struct Certificates {
     entries: Vec<(CertificateConfig, Vec<Certificate>)>,
     clients: ClientMap,
-    looks: BTreeMap<PathBuf, Look>,
+    looks: Looks,
 }
 
 impl Certificates {
@@ -35,7 +39,7 @@ impl Certificates {
     pub fn read(config: &Config) -> Result<Self, CertificateError> {
         let provider = provider();
         // Before the files are read, so that what changes meanwhile is seen as a change.
-        let looks = looks(config);
+        let looks = Looks::at(config);
         let mut entries = Vec::with_capacity(config.certificates.len());
         for entry in &config.certificates {
             entries.push((entry.clone(), certificate::read(&entry.source, &provider)?));
@@ -53,12 +57,13 @@ impl Certificates {
 
     /// Whether the files of `config` are others than those that were read.
     pub(super) fn differ(&self, config: &Config) -> bool {
-        self.looks != looks(config)
+        self.looks != Looks::at(config)
     }
 
-    /// Takes the files of `config` as seen, though they could not be used.
-    pub(super) fn note(&mut self, config: &Config) {
-        self.looks = looks(config);
+    /// Takes files as seen, though they could not be used. To be looked at before they are read: what changes while they
+    /// are read has not been seen.
+    pub(super) fn note(&mut self, looks: Looks) {
+        self.looks = looks;
     }
 
     /// Those that a listener may show.
@@ -97,30 +102,33 @@ fn upstreams(config: &Config) -> impl Iterator<Item = &UpstreamTlsConfig> {
     core::iter::once(&config.upstream).chain(config.services.iter().map(|(_, own)| own)).map(|own| &own.tls)
 }
 
-/// What can be seen of the files of `config` without reading them.
-fn looks(config: &Config) -> BTreeMap<PathBuf, Look> {
-    let mut looks = BTreeMap::new();
-    for tls in upstreams(config) {
-        let identity = tls.identity.iter().flat_map(|(cert, key)| [cert, key]);
-        tls.ca.iter().chain(identity).for_each(|file| note(&mut looks, file));
-    }
-    for entry in &config.certificates {
-        match &entry.source {
-            CertificateSource::Pair { cert, key } => {
-                note(&mut looks, cert);
-                note(&mut looks, key);
-            }
-            CertificateSource::Path(path) => {
-                note(&mut looks, path);
-                let inside = std::fs::read_dir(path).into_iter().flatten().flatten();
-                inside.for_each(|inside| note(&mut looks, &inside.path()));
+impl Looks {
+    /// At the files of `config`.
+    pub(super) fn at(config: &Config) -> Self {
+        let mut looks = Self::default();
+        for tls in upstreams(config) {
+            let identity = tls.identity.iter().flat_map(|(cert, key)| [cert, key]);
+            tls.ca.iter().chain(identity).for_each(|file| looks.add(file));
+        }
+        for entry in &config.certificates {
+            match &entry.source {
+                CertificateSource::Pair { cert, key } => {
+                    looks.add(cert);
+                    looks.add(key);
+                }
+                CertificateSource::Path(path) => {
+                    looks.add(path);
+                    let inside = std::fs::read_dir(path).into_iter().flatten().flatten();
+                    inside.for_each(|inside| looks.add(&inside.path()));
+                }
             }
         }
+        looks
     }
-    looks
-}
 
-fn note(looks: &mut BTreeMap<PathBuf, Look>, path: &Path) {
-    let look = std::fs::metadata(path).ok().and_then(|is| Some((is.modified().ok()?, is.len(), is.ino())));
-    looks.insert(path.to_owned(), look);
+    fn add(&mut self, path: &Path) {
+        let look =
+            std::fs::metadata(path).ok().and_then(|is| Some((is.modified().ok()?, is.len(), is.ino())));
+        self.0.insert(path.to_owned(), look);
+    }
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Certificates;
-use crate::Proxy;
+use super::files::Looks;
+use super::{CertificateError, Certificates};
+use crate::{Config, Proxy};
 
 /// How often the files are looked at: works on every file system and for every way to write.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,7 +36,15 @@ pub async fn watch(proxy: Arc<Proxy>, mut seen: Certificates, stop: Cancellation
 }
 
 /// One look: what is known from now on.
-fn look(proxy: &Proxy, mut seen: Certificates) -> Certificates {
+fn look(proxy: &Proxy, seen: Certificates) -> Certificates {
+    look_with(proxy, seen, Certificates::read)
+}
+
+fn look_with(
+    proxy: &Proxy,
+    mut seen: Certificates,
+    read: impl FnOnce(&Config) -> Result<Certificates, CertificateError>,
+) -> Certificates {
     proxy.tls().rotate_tickets(Instant::now());
     let config = proxy.config();
     if !seen.differ(&config) {
@@ -43,7 +52,8 @@ fn look(proxy: &Proxy, mut seen: Certificates) -> Certificates {
     }
     // Somebody may be writing: what is half there now is whole in a moment.
     std::thread::sleep(LOOK / 4);
-    match Certificates::read(&config) {
+    let looks = Looks::at(&config);
+    match read(&config) {
         Ok(read) => {
             // A reload in between has read for itself.
             if Arc::ptr_eq(&config, &proxy.config()) {
@@ -54,8 +64,49 @@ fn look(proxy: &Proxy, mut seen: Certificates) -> Certificates {
         }
         Err(error) => {
             tracing::error!(%error, "certificates not read again; those before stay in force");
-            seen.note(&config);
+            seen.note(looks);
             seen
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{World, config};
+
+    fn authority() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn a_file_that_becomes_whole_while_it_is_read_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        std::fs::write(&file, authority()).unwrap();
+        let mut config = config(Vec::new());
+        config.upstream.tls.ca = Some(file.clone());
+        let world = World::new(&config);
+        let tls = config.upstream.tls.clone();
+        let seen = Certificates::read(&config).unwrap();
+        let proxy = Proxy::new(config, world.table.clone(), world.routes, &prometheus::Registry::new());
+        proxy.certify(&seen);
+        let before = proxy.tls().clients().policy(&tls);
+        std::fs::write(&file, "half of it").unwrap();
+        let seen = look_with(&proxy, seen, |config| {
+            let refused = Certificates::read(config);
+            assert!(refused.is_err());
+            std::fs::write(&file, authority()).unwrap();
+            refused
+        });
+        assert_eq!(proxy.tls().clients().policy(&tls), before, "that before stays in force");
+        let seen = look(&proxy, seen);
+        let after = proxy.tls().clients().policy(&tls);
+        assert!(after.is_some() && after != before);
+        // What was seen whole is not read again.
+        look_with(&proxy, seen, |_| panic!("nothing has changed"));
     }
 }

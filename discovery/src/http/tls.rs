@@ -71,6 +71,9 @@ fn setup(message: impl Into<String>) -> SourceError {
 
 /// `verify = false`: any certificate will do. Signatures are still checked, so that the other side at least
 /// holds the key of the certificate it shows.
+///
+/// The proxy has one of its own: neither crate sees the other, the table that both see knows nothing of TLS, and a crate
+/// for a type without a decision in it would build no wall.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

@@ -148,6 +148,9 @@ fn authorities(
 
 /// `verify = false`: any certificate will do. Signatures are still checked, so that the other side at least
 /// holds the key of the certificate it shows.
+///
+/// Discovery has one of its own: neither crate sees the other, the table that both see knows nothing of TLS, and a crate
+/// for a type without a decision in it would build no wall.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

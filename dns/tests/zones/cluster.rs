@@ -38,7 +38,7 @@ pub(crate) fn config() -> Config {
             addresses: vec!["192.0.2.1".parse().unwrap()],
             proxy_addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         },
-        state_dir: None,
+        ..Config::default()
     }
 }
 
@@ -101,9 +101,14 @@ impl Cluster {
     pub(crate) fn ask(&self, question: &str) -> String {
         let (name, rtype) = question.split_once(' ').unwrap();
         match self.reply(&query(name, rtype, Some(1232)), 0) {
-            Some(reply) => text(&reply),
+            Some(reply) => self.without_serial(&text(&reply)),
             None => "not ours".into(),
         }
+    }
+
+    /// Serials count changes; most tests don't.
+    pub(crate) fn without_serial(&self, text: &str) -> String {
+        text.replace(&self.zones(|zones| zones.serial()).to_string(), "1700000000")
     }
 
     /// Asks, and holds the full answer against `expected`, line by line.

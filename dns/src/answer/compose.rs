@@ -21,8 +21,7 @@ const ADDITIONAL_MAX: usize = 64;
 /// Highest offset that a compression pointer can name (RFC 1035 §4.1.4).
 const POINTER_MAX: usize = 0x3fff;
 
-/// Seconds after which secondaries would ask again, retry and give up. There are none: zones are not
-/// transferred, and every edge compiles its own.
+/// Seconds after which secondaries ask again if nobody tells them of changes, retry, and give up.
 const REFRESH: u32 = 3600;
 const RETRY: u32 = 600;
 const EXPIRE: u32 = 86_400;
@@ -260,10 +259,12 @@ impl<'a, 'o> Composer<'a, 'o> {
         let Some(group) = entry.group(part).filter(|_| self.query.qtype() == rtype::SRV) else {
             return self.finish(0);
         };
-        let is_host = |target: &&Target| entry.hosts[target.host as usize].label == host.label;
-        let targets = group.targets_of(ports);
-        let count = targets.iter().filter(is_host).count();
-        self.targets(entry, &targets.iter().filter(is_host), count, service_label)
+        let place = entry.hosts.binary_search_by(|other| other.label.cmp(&host.label));
+        let index = place.unwrap_or(usize::MAX) as u32;
+        // Found and not filtered: a name that one may ask for must not cost as much as there are instances.
+        let targets = ports.flat_map(|port| group.targets_of_host(port, index));
+        let count = targets.clone().count();
+        self.targets(entry, &targets, count, service_label)
     }
 
     /// All records have one length: an instance's label has, and the rest of the target is the question's end.
@@ -333,7 +334,12 @@ impl<'a, 'o> Composer<'a, 'o> {
         let tail = &name.octets()[name.start(service_label)..];
         let mut count = 0;
         let mut target_at = None;
-        for port in entry.ports[ports].iter().filter(|port| port.number != 0) {
+        let ports = &entry.ports[ports];
+        for (at, port) in ports.iter().enumerate().filter(|(_, port)| port.number != 0) {
+            // Two ports of the service may be one at the proxies: a set has no record twice (RFC 2181 §5).
+            if ports[..at].iter().any(|earlier| earlier.number == port.number) {
+                continue;
+            }
             target_at.get_or_insert(self.reply.len() + FIXED_LEN + SRV_LEN);
             let [p0, p1] = port.number.to_be_bytes();
             let data: [&[u8]; 2] = [&[0, 0, 0, 1, p0, p1], tail];

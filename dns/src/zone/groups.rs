@@ -65,6 +65,17 @@ impl<'e> Group<'e> {
     }
 }
 
+impl<'e> Group<'e> {
+    /// The SRV records of one port that point at one host; those of a port are sorted by host.
+    #[inline]
+    pub(crate) fn targets_of_host(self, port: usize, host: u32) -> &'e [Target] {
+        let all = self.targets_of(port..port + 1);
+        let start = all.partition_point(|target| target.host < host);
+        let len = all[start..].partition_point(|target| target.host == host);
+        &all[start..start + len]
+    }
+}
+
 /// Puts record sets behind one another.
 #[derive(Default)]
 pub(super) struct GroupBuilder {

@@ -4,19 +4,20 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
-use portolan_dns::{Config, Network, NodeConfig, Schema, ZoneConfig};
+use portolan_dns::{Config, Network, Schema, ZoneConfig};
 use toml::de::DeValue;
 
+use crate::dns_guard::guarded;
 use crate::keys::DNS_ZONE;
 use crate::section::{At, Reading, Section};
 use crate::value::{self, Parsed, quoted, wrong};
 
 /// Addresses of the DNS side, and resolvers behind it.
-const ADDRESSES_MAX: usize = 64;
+pub(crate) const ADDRESSES_MAX: usize = 64;
 /// Zones of one node.
 const ZONES_MAX: usize = 256;
 /// Networks of one list.
-const NETWORKS_MAX: usize = 1024;
+pub(crate) const NETWORKS_MAX: usize = 1024;
 /// Sources of one zone, labels in TXT.
 const NAMES_MAX: usize = 256;
 /// A week: longer TTLs are no use to names that move.
@@ -77,23 +78,22 @@ pub(crate) fn read(section: &Section<'_>) -> ReadDns {
         tcp_connections_max: count("tcp_connections_max", 1, 1_000_000, 1000),
         tcp_idle: section.read("tcp_idle", value::time).unwrap_or(Duration::from_secs(10)),
         txt_labels: section.values("txt_labels", NAMES_MAX, value::shared_text),
-        node: NodeConfig::default(),
-        state_dir: None,
+        ..guarded(section)
     };
     ReadDns { config, addresses, sources }
 }
 
-fn network(value: &DeValue<'_>) -> Parsed<Network> {
+pub(crate) fn network(value: &DeValue<'_>) -> Parsed<Network> {
     value::network(value).map(|(address, prefix)| Network { address, prefix })
 }
 
-/// A resolver to which queries go: an address that can be sent to.
-fn resolver(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+/// A resolver or secondary to which messages go: an address that can be sent to.
+pub(crate) fn resolver(value: &DeValue<'_>) -> Parsed<SocketAddr> {
     let address = value::address(value)?;
     if address.ip().is_unspecified() || address.port() == 0 {
         return wrong(
             format!("{} cannot be sent to", quoted(&address.to_string())),
-            "write the resolver's address and port, as in \"192.0.2.53:53\"",
+            "write an address and a port, as in \"192.0.2.53:53\"",
         );
     }
     Ok(address)

@@ -174,9 +174,68 @@ pub(crate) static DNS: Keys = Keys {
         key("tcp_connections_max", Toml("1000")),
         key("tcp_idle", Toml("\"10s\"")),
         key("txt_labels", Toml("[]")),
+        key("allow_query", Words("everybody")),
+        key("query_denied", Toml("\"refuse\"")),
     ],
-    sections: &["zone"],
-    instead: &[("zones", "write [[dns.zone]]"), ("bind", "write listen = [\"…\"]")],
+    sections: &["zone", "rate_limit", "cookies", "key", "transfer"],
+    instead: &[
+        ("zones", "write [[dns.zone]]"),
+        ("bind", "write listen = [\"…\"]"),
+        ("keys", "write [[dns.key]]"),
+        ("allow_transfer", "write [dns.transfer] with allow = [\"…\"]"),
+        ("also_notify", "write [dns.transfer] with notify = [\"…\"]"),
+    ],
+    ..NO_KEYS
+};
+
+pub(crate) static DNS_RATE_LIMIT: Keys = Keys {
+    title: "[dns.rate_limit]",
+    keys: &[
+        key("responses_per_second", Toml("0")),
+        key("nodata_per_second", Words("`responses_per_second`")),
+        key("nxdomains_per_second", Words("`responses_per_second`")),
+        key("errors_per_second", Words("`responses_per_second`")),
+        key("all_per_second", Toml("0")),
+        key("slip", Toml("2")),
+        key("ipv4_prefix", Toml("24")),
+        key("ipv6_prefix", Toml("56")),
+        key("exempt", Toml("[]")),
+        key("entries_max", Toml("65536")),
+    ],
+    ..NO_KEYS
+};
+
+pub(crate) static DNS_COOKIES: Keys = Keys {
+    title: "[dns.cookies]",
+    keys: &[
+        key("enabled", Toml("false")),
+        key("required", Toml("false")),
+        key("secret_file", Words("secrets of our own, another each day")),
+    ],
+    ..NO_KEYS
+};
+
+pub(crate) static DNS_KEY: Keys = Keys {
+    title: "[[dns.key]]",
+    keys: &[
+        key("name", Words("required")),
+        key("algorithm", Toml("\"hmac-sha256\"")),
+        key("secret_file", Words("required")),
+    ],
+    instead: &[("secret", "secrets do not stand in this file: name a file with secret_file")],
+    ..NO_KEYS
+};
+
+pub(crate) static DNS_TRANSFER: Keys = Keys {
+    title: "[dns.transfer]",
+    keys: &[
+        key("allow", Toml("[]")),
+        key("keys", Toml("[]")),
+        key("notify", Toml("[]")),
+        key("notify_delay", Toml("\"1s\"")),
+        key("journal_max", Toml("\"16MiB\"")),
+        key("transfers_max", Toml("8")),
+    ],
     ..NO_KEYS
 };
 
@@ -405,6 +464,10 @@ pub(crate) static SECTIONS: &[&Keys] = &[
     &SOURCE_TLS,
     &DNS,
     &DNS_ZONE,
+    &DNS_RATE_LIMIT,
+    &DNS_COOKIES,
+    &DNS_KEY,
+    &DNS_TRANSFER,
     &PROXY,
     &PROXY_TIMEOUTS,
     &PROXY_LIMITS,

@@ -26,6 +26,7 @@ mod certificate;
 mod clash;
 mod config;
 mod dns;
+mod dns_guard;
 mod environment;
 mod keys;
 mod mistake;

@@ -26,6 +26,7 @@ fn written_defaults_are_the_defaults() {
         "[[source]]" => "type = \"marathon\"\nurls = [\"http://h\"]\n",
         "[source.auth]" => "type = \"none\"\n",
         "[[dns.zone]]" => "name = \"svc.cluster\"\n",
+        "[[dns.key]]" => "name = \"transfer.example\"\nsecret_file = \"key\"\n",
         "[[proxy.certificate]]" => "path = \"a.pem\"\n",
         "[[proxy.route]]" => "service = \"web\"\n",
         "[[proxy.service]]" => "name = \"web\"\n",
@@ -149,8 +150,8 @@ fn every_example_parses() {
         assert!(!config.discovery.sources.is_empty(), "{}", path.display());
         names.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
-    let expected =
-        ["dcos", "edge", "file", "https", "marathon", "marathon-tls", "portolan"].map(str::to_owned);
+    let expected = ["dcos", "edge", "file", "https", "marathon", "marathon-tls", "portolan", "secondaries"]
+        .map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
 }
 

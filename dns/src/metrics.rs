@@ -8,6 +8,9 @@
 //! | `portolan_dns_ignored_total` | packets | `transport` | packets that are no query: too short, or replies |
 //! | `portolan_dns_handed_over_total` | queries | `transport` | queries for names in none of our zones, taken by the forwarder |
 //! | `portolan_dns_send_failures_total` | replies | `transport` | replies the kernel did not take |
+//! | `portolan_dns_denied_total` | queries | `transport` | queries of clients that `allow_query` leaves out |
+//! | `portolan_dns_rate_limited_total` | replies | `transport`, `action` | replies cut (`slip`) or not sent (`drop`) |
+//! | `portolan_dns_cookies_total` | queries | `transport`, `outcome` | queries with a cookie, by what it was |
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +20,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use crate::cookie::Shown;
 use crate::wire::{Rcode, rtype};
 
 /// How a query came.
@@ -42,6 +46,9 @@ const TYPES: [(u16, &str); 9] = [
     (0, "other"),
 ];
 
+const LIMITED: [&str; 2] = ["slip", "drop"];
+const COOKIES: [&str; 4] = ["valid", "new", "invalid", "malformed"];
+
 /// Counts of one batch or one query, on the stack of its worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -51,6 +58,9 @@ pub struct Tally {
     ignored: u32,
     handed_over: u32,
     send_failures: u32,
+    denied: u32,
+    limited: [u32; LIMITED.len()],
+    cookies: [u32; COOKIES.len()],
 }
 
 impl Tally {
@@ -83,18 +93,53 @@ impl Tally {
         self.send_failures += replies;
     }
 
+    /// A query's client may not ask.
+    pub(crate) fn denied(&mut self) {
+        self.denied += 1;
+    }
+
+    /// A reply was cut for the rate limit.
+    pub(crate) fn slipped(&mut self) {
+        self.limited[0] += 1;
+    }
+
+    /// A reply was dropped for the rate limit.
+    pub(crate) fn dropped(&mut self) {
+        self.limited[1] += 1;
+    }
+
+    /// A query showed a cookie.
+    pub(crate) fn cookie(&mut self, shown: Shown) {
+        let at = match shown {
+            Shown::Valid(_) => 0,
+            Shown::New(_) => 1,
+            Shown::Invalid(_) => 2,
+            Shown::Malformed => 3,
+        };
+        self.cookies[at] += 1;
+    }
+
     fn counts(&self) -> impl Iterator<Item = u32> {
-        let others = [self.truncated, self.ignored, self.handed_over, self.send_failures];
-        self.queries.into_iter().chain(self.replies).chain(others)
+        let others = [self.truncated, self.ignored, self.handed_over, self.send_failures, self.denied];
+        let counts = self.queries.into_iter().chain(self.replies).chain(others);
+        counts.chain(self.limited).chain(self.cookies)
     }
 }
 
-const CELLS: usize = TYPES.len() + Rcode::ALL.len() + 4;
+/// Counters by transport alone.
+const OTHERS: usize = 5;
+const CELLS: usize = TYPES.len() + Rcode::ALL.len() + OTHERS + LIMITED.len() + COOKIES.len();
 
 /// The counters of one worker, on cache lines of their own. Written by its worker alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct Cells([[AtomicU64; CELLS]; 2]);
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))))
+    }
+}
 
 impl Cells {
     /// Adds a tally. Only the worker that owns the cells may call this: a load and a store, no bus lock.
@@ -113,7 +158,9 @@ struct Shared {
     workers: Mutex<Vec<Arc<Cells>>>,
     queries: IntCounterVec,
     replies: IntCounterVec,
-    others: [IntCounterVec; 4],
+    others: [IntCounterVec; OTHERS],
+    limited: IntCounterVec,
+    cookies: IntCounterVec,
 }
 
 impl Metrics {
@@ -145,7 +192,18 @@ impl Metrics {
                     transport,
                 )?,
                 vec("portolan_dns_send_failures_total", "Replies the kernel did not take.", transport)?,
+                vec("portolan_dns_denied_total", "Queries of clients that may not ask.", transport)?,
             ],
+            limited: vec(
+                "portolan_dns_rate_limited_total",
+                "Replies cut or not sent for the rate limit.",
+                &["transport", "action"],
+            )?,
+            cookies: vec(
+                "portolan_dns_cookies_total",
+                "Queries with a cookie, by what it was.",
+                &["transport", "outcome"],
+            )?,
         };
         let metrics = Self(Arc::new(shared));
         registry.register(Box::new(metrics.clone()))?;
@@ -171,7 +229,8 @@ impl Metrics {
     }
 
     fn vecs(&self) -> impl Iterator<Item = &IntCounterVec> {
-        [&self.0.queries, &self.0.replies].into_iter().chain(&self.0.others)
+        let Shared { queries, replies, others, limited, cookies, .. } = &*self.0;
+        [queries, replies].into_iter().chain(others).chain([limited, cookies])
     }
 }
 
@@ -195,6 +254,13 @@ impl Collector for Metrics {
             }
             for (vec, sum) in self.0.others.iter().zip(&mut sums) {
                 set(vec, &[transport], sum);
+            }
+            let labelled = LIMITED
+                .map(|action| (&self.0.limited, action))
+                .into_iter()
+                .chain(COOKIES.map(|outcome| (&self.0.cookies, outcome)));
+            for ((vec, label), sum) in labelled.zip(&mut sums) {
+                set(vec, &[transport, label], sum);
             }
         }
         self.vecs().flat_map(Collector::collect).collect()

@@ -80,6 +80,7 @@ impl Node {
         let mut sockets = Sockets::default();
 
         let certificates = read_certificates(&config).await?;
+        let trust = read_trust(&config).await?;
         let count = worker_count(&config);
         let bound = sockets.bind(&config, count)?;
 
@@ -93,7 +94,9 @@ impl Node {
             .context("the sources cannot be started")?;
         control.spawn(driver);
 
-        let dns = portolan_dns::Server::new(&dns, table.clone(), zones, &registry);
+        let dns = portolan_dns::Server::new(&dns, trust, table.clone(), zones, &registry);
+        let generations = discovery.generations();
+        control.spawn(portolan_dns::tend(Arc::clone(&dns), generations, stop.clone()));
         let proxy = Proxy::new(config.proxy.clone(), table.clone(), routes, &registry);
         proxy.certify(&certificates);
         control.spawn(portolan_proxy::tls::watch(Arc::clone(&proxy), certificates, stop.clone()));
@@ -207,9 +210,10 @@ impl Node {
         }
         let access = access(&config)?;
         let certificates = read_certificates(&config).await?;
+        let trust = read_trust(&config).await?;
         let bound = self.sockets.bind(&config, self.workers.len())?;
         self.reload_views(&config).await;
-        self.dns.reconfigure(&dns_of(&config));
+        self.dns.reconfigure(&dns_of(&config), trust);
         self.proxy.reconfigure(&config.proxy, &certificates);
         self.proxy_config.send_replace(Arc::new(config.proxy.clone()));
         self.admin.access.store(Arc::new(access));
@@ -331,6 +335,13 @@ async fn read_certificates(config: &Config) -> Result<Certificates> {
     let config = config.proxy.clone();
     let read = tokio::task::spawn_blocking(move || Certificates::read(&config)).await;
     read.context("certificates cannot be read")?.context("a certificate cannot be used")
+}
+
+/// Reads the secrets of the DNS side, on a thread where that may take its time.
+async fn read_trust(config: &Config) -> Result<portolan_dns::Trust> {
+    let config = dns_of(config);
+    let read = tokio::task::spawn_blocking(move || portolan_dns::Trust::read(&config)).await;
+    read.context("secrets cannot be read")?.context("a secret of [dns] cannot be used")
 }
 
 /// What DNS is told; without `[dns]` it has no listener and no zone.

@@ -18,3 +18,4 @@ mod starting;
 mod stopping;
 mod support;
 mod tidy;
+mod zone_transfer;

@@ -11,8 +11,9 @@ use super::family::Family;
 use super::{Peer, SlowPath};
 use crate::Zones;
 use crate::answer::{Outcome, Terms, answer, bare};
+use crate::gate::{Entry, Gate};
 use crate::metrics::Tally;
-use crate::wire::{HEADER_LEN, Query, Rcode, Request, error_reply};
+use crate::wire::{HEADER_LEN, Query, Rcode, Request, error_reply, rtype};
 
 /// Packets in a batch.
 pub(super) const LEN: usize = 32;
@@ -22,6 +23,10 @@ const QUERY_LEN: usize = 1280;
 /// Replies of one batch stand in one buffer, one behind the other, so that they share cache lines; when the
 /// next might not fit, those before it are sent.
 const REPLIES_LEN: usize = 64 << 10;
+
+/// Of a packet that cannot be read nothing is known.
+const UNKNOWN: Entry = Entry::Pass { cookie: None, known: false };
+const NO_TERMS: Terms = Terms { size_max: HEADER_LEN, udp_size: 0, recursion_available: false };
 
 /// Buffers of one worker's socket, made once.
 pub(super) struct Batch<F: Family> {
@@ -95,7 +100,7 @@ impl<F: Family> Batch<F> {
         &mut self,
         socket: &UdpSocket,
         zones: &Zones,
-        slow: &impl SlowPath,
+        (slow, gate): (&impl SlowPath, &mut Gate),
         tally: &mut Tally,
     ) {
         let (udp_size, forwards) = (slow.udp_size_max(), slow.forwards());
@@ -115,13 +120,18 @@ impl<F: Family> Batch<F> {
                     0
                 }
                 Request::Malformed(rcode) => {
-                    tally.reply(rcode, false);
-                    error_reply(octets, rcode, room)
+                    let len = error_reply(octets, rcode, room);
+                    let client = client.client().ip();
+                    let len = gate.limit((rcode, len), client, None, (&NO_TERMS, &UNKNOWN), (room, tally));
+                    if len > 0 {
+                        tally.reply(rcode, false);
+                    }
+                    len
                 }
                 Request::Question(query) => {
                     self.rotation = self.rotation.wrapping_add(1);
                     let asker = Asker { slow, client: &client, asked: packet.asked.as_ref() };
-                    asker.answer(zones, &query, (udp_size, forwards, self.rotation), room, tally)
+                    asker.answer((zones, gate), &query, (udp_size, forwards, self.rotation), room, tally)
                 }
             };
             if len >= HEADER_LEN {
@@ -182,35 +192,50 @@ struct Asker<'a, F: Family, S> {
 }
 
 impl<F: Family, S: SlowPath> Asker<'_, F, S> {
-    /// Writes the reply; its length, or 0 if the slow path has taken the query.
+    /// Writes the reply; its length, or 0 if there is none: the slow path has taken the query, or nobody answers it.
     #[inline]
     fn answer(
         &self,
-        zones: &Zones,
+        (zones, gate): (&Zones, &mut Gate),
         query: &Query<'_>,
         (udp_size, forwards, rotation): (u16, bool, u32),
         room: &mut [u8],
         tally: &mut Tally,
     ) -> usize {
         tally.query(query.qtype());
+        let client = self.client.client();
+        let entry = gate.enter(query, client.ip(), tally);
         let terms = Terms {
-            size_max: query.udp_limit(udp_size),
+            size_max: query.udp_limit(udp_size) - entry.reserve(),
             udp_size,
-            recursion_available: forwards && self.slow.offers_recursion(self.client.client().ip()),
+            recursion_available: forwards && self.slow.offers_recursion(client.ip()),
         };
-        let written = match answer(zones, query, &terms, rotation, room) {
-            Outcome::Reply(written) => written,
-            Outcome::NotOurs => {
-                let peer = Peer { client: self.client.client(), asked: self.asked.map(F::asked) };
-                if forwards && self.slow.take(query, peer) {
-                    tally.handed_over();
+        let written = match entry {
+            Entry::Drop => return 0,
+            Entry::Refuse { rcode, .. } => bare(query, rcode, &terms, room),
+            Entry::Pass { known, .. } => {
+                let peer = Peer { client, asked: self.asked.map(F::asked), known };
+                let special = query.is_signed() || query.qtype() == rtype::IXFR;
+                if special && self.slow.take_special(query, peer) {
                     return 0;
                 }
-                bare(query, Rcode::Refused, &terms, room)
+                match answer(zones, query, &terms, rotation, room) {
+                    Outcome::Reply(written) => written,
+                    Outcome::NotOurs if forwards && self.slow.take(query, peer) => {
+                        tally.handed_over();
+                        return 0;
+                    }
+                    Outcome::NotOurs => bare(query, Rcode::Refused, &terms, room),
+                }
             }
         };
-        tally.reply(written.rcode, written.truncated);
-        written.len
+        let len = entry.finish(room, written.len);
+        let outcome = (written.rcode, len);
+        let len = gate.limit(outcome, client.ip(), Some(query), (&terms, &entry), (room, tally));
+        if len > 0 {
+            tally.reply(written.rcode, written.truncated);
+        }
+        len
     }
 }
 

@@ -5,13 +5,16 @@
 //!                                                     └ not ours ─► SlowPath::take, or REFUSED
 //! ```
 //!
-//! Nothing is allocated, locked or timed per query. A reply that the kernel does not take is dropped and
+//! Nothing is allocated, locked or timed per query; who may ask, and how often, the [`Gate`] knows. A reply that the kernel does not take is dropped and
 //! counted: the client asks again.
 
 mod batch;
 mod family;
 mod socket;
+#[cfg(test)]
+mod tests;
 
+use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
@@ -20,6 +23,7 @@ use tokio::io::Interest;
 use tokio_util::sync::CancellationToken;
 
 use crate::Zones;
+use crate::gate::Gate;
 use crate::metrics::{Cells, Tally, Transport};
 use crate::wire::Query;
 use batch::Batch;
@@ -34,6 +38,8 @@ pub struct Peer {
     /// The address of ours that it asked, known on sockets bound to the unspecified address; the reply must
     /// come from it.
     pub asked: Option<IpAddr>,
+    /// It has shown a cookie of ours: its address is no lie.
+    pub known: bool,
 }
 
 /// Takes the queries whose names are in none of our zones. Implemented by the server; called on the worker
@@ -48,8 +54,16 @@ pub trait SlowPath {
     /// True if this client may use the forwarder: the RA bit of all its replies. Asked only if it [forwards](Self::forwards).
     fn offers_recursion(&self, client: IpAddr) -> bool;
 
-    /// Takes the query over. `false`: the loop answers REFUSED at once.
+    /// Takes over a query for a name that is not ours, asked only if it [forwards](Self::forwards). `false`: the loop
+    /// answers REFUSED at once.
     fn take(&self, query: &Query<'_>, peer: Peer) -> bool;
+
+    /// Takes over a query that wants more care than the loop has: a signed one, or for a transfer. `false`: the loop
+    /// answers as if it were plain.
+    fn take_special(&self, query: &Query<'_>, peer: Peer) -> bool {
+        let _ = (query, peer);
+        false
+    }
 }
 
 /// Answers on `port` until `stop`. Cancel-safe: dropped between batches it loses nothing it has read.
@@ -61,10 +75,10 @@ pub async fn run(
     table: &Table,
     key: ViewKey<Zones>,
     slow: &impl SlowPath,
-    cells: &Cells,
+    (gate, cells): (&RefCell<Gate>, &Cells),
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let source = Source { table, key, slow, cells };
+    let source = Source { table, key, slow, gate, cells };
     if port.is_ipv4() {
         turn_batches::<nix::sys::socket::SockaddrIn, _>(port, &source, stop).await
     } else {
@@ -77,6 +91,7 @@ struct Source<'a, S> {
     table: &'a Table,
     key: ViewKey<Zones>,
     slow: &'a S,
+    gate: &'a RefCell<Gate>,
     cells: &'a Cells,
 }
 
@@ -122,7 +137,9 @@ fn turn<F: Family, S: SlowPath>(
     let mut tally = Tally::default();
     {
         let snapshot = source.table.load();
-        batch.answer(port.socket(), snapshot.view(source.key), source.slow, &mut tally);
+        let mut gate = source.gate.borrow_mut();
+        gate.refresh();
+        batch.answer(port.socket(), snapshot.view(source.key), (source.slow, &mut gate), &mut tally);
     }
     source.cells.add(Transport::Udp, &tally);
     Ok(received == batch::LEN)

@@ -17,7 +17,6 @@
 //! refused; a query that carries one of our tokens (EDNS option 65313) or our own random spelling of a name is
 //! SERVFAIL; and what slips through waits for its own outcome, bounded by the time-out, without a new query going out.
 
-mod access;
 mod cache;
 mod exchange;
 mod flight;
@@ -42,7 +41,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Network};
-pub use access::Access;
+use crate::networks::Networks;
 use cache::{Cache, Known, Stored};
 use flight::{Boarding, Flights, Landed, Landing};
 use health::{Judgement, Resolver};
@@ -72,7 +71,7 @@ pub enum Forwarded {
 /// Asks resolvers for clients. Shared by all workers.
 #[derive(Debug)]
 pub struct Forwarder {
-    access: Arc<ArcSwap<Access>>,
+    access: Arc<ArcSwap<Networks>>,
     state: Mutex<State>,
     sockets: Sockets,
     tasks: TaskTracker,
@@ -131,7 +130,7 @@ impl Forwarder {
 
     /// Who may use it, now and after each reconfiguration: for workers that ask with every query.
     #[must_use]
-    pub fn access(&self) -> Arc<ArcSwap<Access>> {
+    pub fn access(&self) -> Arc<ArcSwap<Networks>> {
         Arc::clone(&self.access)
     }
 
@@ -264,7 +263,7 @@ impl Forwarder {
             state.resolvers.push(resolver);
         }
         let access =
-            if state.resolvers.is_empty() { Access::default() } else { Access::new(&state.networks) };
+            if state.resolvers.is_empty() { Networks::default() } else { Networks::new(&state.networks) };
         self.access.store(Arc::new(access));
         for gone in known {
             self.metrics.forget(&gone.address.to_string());

@@ -18,6 +18,8 @@ const PORT_TRIES: usize = 16;
 pub struct Sockets {
     pub(super) udp: UdpSocket,
     pub(super) tcp: TcpListener,
+    /// Workers among which the kernel spreads the clients of this address.
+    pub(super) workers: usize,
 }
 
 impl Sockets {
@@ -52,7 +54,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<Sockets>> {
 }
 
 fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<Sockets>> {
-    (0..workers).map(|_| Ok(Sockets { udp: bind_udp(address)?, tcp: bind_tcp(address)? })).collect()
+    (0..workers).map(|_| Ok(Sockets { udp: bind_udp(address)?, tcp: bind_tcp(address)?, workers })).collect()
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {

@@ -1,33 +1,38 @@
-//! The slow path's view of one query: read by `hickory`, answered by [`answer`] or the forwarder, composed by
-//! `hickory`. Every transport but plain UDP ends here.
+//! The slow path's view of one query: let in, its signature checked, read by `hickory`, answered by [`answer`], the
+//! forwarder or a transfer, composed by `hickory`, signed. Every transport but plain UDP ends here.
 //!
 //! ```text
-//!  packet ─► wire::Request::read ─► hickory Request ─► Handler ─┬► answer(&Zones)  ours
-//!              │ malformed: error_reply                         └► Forwarder       others'
-//!              └ no query at all: nothing                    ─► hickory MessageResponse ─► packet
+//!  packet ─► wire::Request::read ─► Rules::enter ─► tsig::open ─┬► hickory Request ─┬► answer(&Zones)  ours
+//!              │ malformed: error_reply │ denied                │                   └► Forwarder       others'
+//!              └ no query: nothing      └ REFUSED, nothing      └► Transfers             zones whole
+//!                                    packet ◄─ cookie, signature ◄─ hickory MessageResponse ◄─┘
 //! ```
 
 use core::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, ResponseCode};
-use hickory_proto::rr::Record;
+use hickory_proto::op::{Header, HeaderCounts, Metadata};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::serialize::binary::{BinDecoder, BinEncoder};
-use hickory_server::net::NetError;
+use hickory_proto::serialize::binary::BinDecoder;
 use hickory_server::net::runtime::{Time, TokioTime};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
+use hickory_server::zone_handler::Queries;
 use portolan_table::{Table, ViewKey};
+use prometheus::IntCounterVec;
 
 use super::Limits;
+use super::parts::{Composed, Parts};
+use super::reply::{Reply, counted};
 use crate::answer::{Outcome, Terms, answer, bare};
 use crate::forward::{Forwarded, Forwarder, LOOP_OPTION, Question};
+use crate::gate::{Entry, Rules, unix_seconds};
 use crate::metrics::Tally;
-use crate::wire::{self, HEADER_LEN, Query, Rcode, error_reply};
+use crate::transfer::{self, Transfers};
+use crate::tsig::{self, Keys, Opened, Signer};
+use crate::wire::{self, HEADER_LEN, Query, Rcode};
 use crate::zone::Zones;
 
 /// Largest message of the stream transports (RFC 1035 §4.2.2).
@@ -40,28 +45,13 @@ pub(super) struct Handler {
     pub(super) key: ViewKey<Zones>,
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) limits: Arc<ArcSwap<Limits>>,
-}
-
-/// A reply and what is to be counted of it.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) packet: Vec<u8>,
-    tally: Tally,
-}
-
-impl Reply {
-    /// The query's and the reply's counts.
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    fn error(packet: &[u8], rcode: Rcode, mut tally: Tally) -> Self {
-        let mut out = vec![0; HEADER_LEN];
-        let len = error_reply(packet, rcode, &mut out);
-        out.truncate(len);
-        tally.reply(rcode, false);
-        Self { packet: out, tally }
-    }
+    pub(super) rules: Arc<ArcSwap<Rules>>,
+    pub(super) keys: Arc<ArcSwap<Keys>>,
+    pub(super) transfers: Arc<Transfers>,
+    /// Signed requests, by outcome.
+    pub(super) signatures: IntCounterVec,
+    /// Octets of the present reply that cookie and signature will take.
+    pub(super) reserve: usize,
 }
 
 impl Handler {
@@ -69,24 +59,146 @@ impl Handler {
     /// answer the answer.
     pub(super) async fn reply(&self, packet: &[u8], client: SocketAddr, protocol: Protocol) -> Option<Reply> {
         let mut tally = Tally::default();
-        match wire::Request::read(packet) {
+        let over_udp = protocol == Protocol::Udp;
+        let query = match wire::Request::read(packet) {
             wire::Request::Ignore => return None,
             wire::Request::Malformed(rcode) => return Some(Reply::error(packet, rcode, tally)),
-            // What comes over UDP was counted by the fast loop.
-            wire::Request::Question(query) if protocol != Protocol::Udp => tally.query(query.qtype()),
-            wire::Request::Question(_) => {}
+            wire::Request::Question(query) => query,
+        };
+        // What comes over UDP was counted by the fast loop, and let in.
+        if !over_udp {
+            tally.query(query.qtype());
+        }
+        let rules = self.rules.load_full();
+        let now = if rules.need_time() { unix_seconds() } else { 0 };
+        let mut counts = if over_udp { Tally::default() } else { tally };
+        let entry = rules.enter(&query, client.ip(), over_udp, now, &mut counts);
+        if !over_udp {
+            tally = counts;
+        }
+        let mut reply = match entry {
+            Entry::Drop => return Some(Reply::of(Vec::new(), tally)),
+            Entry::Refuse { rcode, .. } => self.bare(&query, rcode, client, tally),
+            Entry::Pass { .. } if query.is_signed() => {
+                return Some(self.signed(packet, client, protocol, (tally, &entry)).await);
+            }
+            Entry::Pass { .. } => self.unsigned(packet, client, protocol, (tally, &entry), None).await.0,
+        };
+        reply.known |= entry.is_known();
+        finish(&entry, &mut reply.packet);
+        Some(reply)
+    }
+
+    /// The reply to a query whose signature is none of our business any more; with the signer, unless its messages
+    /// are signed already.
+    async fn unsigned(
+        &self,
+        packet: &[u8],
+        client: SocketAddr,
+        protocol: Protocol,
+        (mut tally, entry): (Tally, &Entry),
+        signer: Option<Signer>,
+    ) -> (Reply, Option<Signer>) {
+        let over_udp = protocol == Protocol::Udp;
+        let reserve = entry.reserve() + signer.as_ref().map_or(0, Signer::reserve);
+        let wire::Request::Question(query) = wire::Request::read(packet) else {
+            return (Reply::error(packet, Rcode::FormErr, tally), signer);
+        };
+        if query.verdict() == Some(Rcode::Refused) && transfer::is_wanted(&query, over_udp) {
+            return self.transfer(&query, client, over_udp.then_some(reserve), (tally, signer)).await;
         }
         // Our reader skips what it doesn't need; hickory reads all, and may object to more.
         let Ok(request) = Request::from_bytes(packet.to_vec(), client, protocol) else {
-            return Some(Reply::error(packet, Rcode::FormErr, tally));
+            return (Reply::error(packet, Rcode::FormErr, tally), signer);
         };
         let composed = Composed::default();
-        let info = self.handle_request::<_, TokioTime>(&request, composed.clone()).await;
+        let handler = Self { reserve, ..self.clone() };
+        let info = handler.handle_request::<_, TokioTime>(&request, composed.clone()).await;
         let Some(composed) = composed.into_packet() else {
-            return Some(Reply::error(packet, Rcode::ServFail, tally));
+            return (Reply::error(packet, Rcode::ServFail, tally), signer);
         };
         tally.reply(counted(info.response_code), info.truncation);
-        Some(Reply { packet: composed, tally })
+        (Reply::of(composed, tally), signer)
+    }
+
+    /// The reply to a signed query: signed too, if the signature is good.
+    async fn signed(
+        &self,
+        packet: &[u8],
+        client: SocketAddr,
+        protocol: Protocol,
+        (mut tally, entry): (Tally, &Entry),
+    ) -> Reply {
+        let now = u64::from(unix_seconds());
+        let opened = tsig::open(packet, &self.keys.load(), now);
+        let count = |outcome| self.signatures.with_label_values(&[outcome]).inc();
+        match opened {
+            Opened::Good(message, signer) => {
+                count("good");
+                let answered = self.unsigned(&message, client, protocol, (tally, entry), Some(signer)).await;
+                let (mut reply, signer) = answered;
+                reply.known = true;
+                if let Some(mut signer) = signer {
+                    finish(entry, &mut reply.packet);
+                    // The query may have come under another id than it was signed with.
+                    reply.packet[..2].copy_from_slice(&packet[..2]);
+                    signer.sign(&mut reply.packet, now);
+                }
+                reply
+            }
+            Opened::Bad(reply, outcome) => {
+                count(outcome);
+                tracing::debug!(%client, outcome, "signature refused");
+                tally.reply(Rcode::NotAuth, false);
+                Reply::of(reply, tally)
+            }
+            Opened::Malformed | Opened::Unsigned => {
+                count("malformed");
+                Reply::error(packet, Rcode::FormErr, tally)
+            }
+        }
+    }
+
+    /// The first message of a transfer, and with it those that follow; `datagram` is what else goes into the one
+    /// message that there may be.
+    async fn transfer(
+        &self,
+        query: &Query<'_>,
+        client: SocketAddr,
+        datagram: Option<usize>,
+        (mut tally, signer): (Tally, Option<Signer>),
+    ) -> (Reply, Option<Signer>) {
+        let udp_size_max = self.limits.load().udp_size_max;
+        let request = transfer::Request {
+            packet: query.packet().to_vec(),
+            client: client.ip(),
+            signer,
+            datagram: datagram.map(|reserve| query.udp_limit(udp_size_max).saturating_sub(reserve)),
+        };
+        match self.transfers.begin(request).await {
+            Ok(mut messages) => match messages.recv().await {
+                Some(packet) => {
+                    tally.reply(Rcode::NoError, false);
+                    (Reply::of(packet, tally).followed_by(messages), None)
+                }
+                None => (self.bare(query, Rcode::ServFail, client, tally), None),
+            },
+            Err((rcode, signer)) => (self.bare(query, rcode, client, tally), signer),
+        }
+    }
+
+    /// A reply without records.
+    fn bare(&self, query: &Query<'_>, rcode: Rcode, client: SocketAddr, mut tally: Tally) -> Reply {
+        let mut out = vec![0; HEADER_LEN + 255 + 4 + wire::OPT_LEN];
+        let terms = Terms {
+            size_max: out.len(),
+            udp_size: self.limits.load().udp_size_max,
+            recursion_available: self.forwarder.access().load().allows(client.ip()),
+        };
+        let written = bare(query, rcode, &terms, &mut out);
+        out.truncate(written.len);
+        tally.reply(rcode, false);
+        Reply::of(out, tally)
     }
 
     async fn parts(&self, request: &Request) -> Option<Parts> {
@@ -96,12 +208,12 @@ impl Handler {
             wire::Request::Ignore => return None,
         };
         let udp_size_max = self.limits.load().udp_size_max;
+        let size_max = match request.protocol() {
+            Protocol::Udp => query.udp_limit(udp_size_max),
+            _ => STREAM_SIZE_MAX,
+        };
         let terms = Terms {
-            size_max: if request.protocol() == Protocol::Udp {
-                query.udp_limit(udp_size_max)
-            } else {
-                STREAM_SIZE_MAX
-            },
+            size_max: size_max - self.reserve,
             udp_size: udp_size_max,
             recursion_available: self.forwarder.access().load().allows(request.src().ip()),
         };
@@ -155,6 +267,14 @@ impl Handler {
     }
 }
 
+/// Puts the client's cookie into a reply.
+fn finish(entry: &Entry, packet: &mut Vec<u8>) {
+    let len = packet.len();
+    packet.resize(len + entry.reserve(), 0);
+    let len = entry.finish(packet, len);
+    packet.truncate(len);
+}
+
 #[async_trait]
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(
@@ -181,144 +301,4 @@ fn nothing(request: &Request) -> ResponseInfo {
 
 fn no_queries() -> Queries {
     Queries::read(&mut BinDecoder::new(&[]), 0).expect("reading no queries reads nothing")
-}
-
-/// The response code as the metrics know it.
-fn counted(code: ResponseCode) -> Rcode {
-    let number = u16::from(code);
-    Rcode::ALL.into_iter().find(|rcode| *rcode as u16 == number).unwrap_or(Rcode::ServFail)
-}
-
-/// A reply in hickory's terms.
-#[derive(Debug)]
-struct Parts {
-    metadata: Metadata,
-    answers: Vec<Record>,
-    authorities: Vec<Record>,
-    additionals: Vec<Record>,
-    edns: Option<Edns>,
-    /// The question stands in the reply; not in one to what cannot be read.
-    with_question: bool,
-}
-
-impl Parts {
-    fn empty(request: &Request, rcode: Rcode) -> Self {
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        let code = rcode as u16;
-        metadata.response_code = ResponseCode::from((code >> 4) as u8, (code & 15) as u8);
-        Self {
-            metadata,
-            answers: Vec::new(),
-            authorities: Vec::new(),
-            additionals: Vec::new(),
-            edns: None,
-            with_question: false,
-        }
-    }
-
-    /// What [`answer`] or [`bare`] wrote.
-    fn read(packet: &[u8], request: &Request) -> Self {
-        match Message::from_vec(packet) {
-            Ok(message) => Self {
-                metadata: message.metadata,
-                answers: message.answers,
-                authorities: message.authorities,
-                additionals: message.additionals,
-                edns: message.edns,
-                with_question: true,
-            },
-            Err(error) => {
-                tracing::error!(%error, "an answer of our own cannot be read");
-                Self::empty(request, Rcode::ServFail)
-            }
-        }
-    }
-
-    /// What the resolvers said, with our flags and our EDNS.
-    fn forwarded(message: Message, request: &Request, udp_size: u16) -> Self {
-        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.recursion_available = true;
-        metadata.response_code = message.metadata.response_code;
-        // RFC 6840 §5.8: AD only for who can understand it.
-        metadata.authentic_data =
-            message.metadata.authentic_data && (dnssec_ok || request.metadata.authentic_data);
-        let edns = request.edns.as_ref().map(|_| {
-            let mut edns = Edns::new();
-            edns.set_max_payload(udp_size).set_dnssec_ok(dnssec_ok);
-            edns
-        });
-        Self {
-            metadata,
-            answers: message.answers,
-            authorities: message.authorities,
-            additionals: message.additionals,
-            edns,
-            with_question: true,
-        }
-    }
-
-    /// Makes the reply fit: without additional records (RFC 2181 §9 wants no TC for those), else without any and
-    /// with TC. Left to itself, hickory would cut the OPT record off first.
-    fn fit(&mut self, request: &Request, size_max: usize) {
-        if self.fits(request, size_max) {
-            return;
-        }
-        self.additionals.clear();
-        if self.fits(request, size_max) {
-            return;
-        }
-        self.answers.clear();
-        self.authorities.clear();
-        self.metadata.truncation = true;
-    }
-
-    fn fits(&self, request: &Request, size_max: usize) -> bool {
-        let mut packet = Vec::with_capacity(size_max);
-        let written = self.response(&request.queries).destructive_emit(&mut BinEncoder::new(&mut packet));
-        written.is_ok() && packet.len() <= size_max
-    }
-
-    fn response<'a>(&'a self, queries: &'a Queries) -> Response<'a, 'a> {
-        MessageResponseBuilder::new(queries, self.edns.as_ref()).build(
-            self.metadata,
-            &self.answers,
-            &self.authorities,
-            &[],
-            &self.additionals,
-        )
-    }
-}
-
-type Records<'a> = core::slice::Iter<'a, Record>;
-type Response<'q, 'a> = MessageResponse<'q, 'a, Records<'a>, Records<'a>, Records<'a>, Records<'a>>;
-
-/// Where a composed reply is left for the one who asked the handler.
-#[derive(Debug, Clone, Default)]
-struct Composed(Arc<Mutex<Option<Vec<u8>>>>);
-
-impl Composed {
-    fn into_packet(self) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-#[async_trait]
-impl ResponseHandler for Composed {
-    async fn send_response<'a>(
-        &mut self,
-        response: MessageResponse<
-            '_,
-            'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-        >,
-    ) -> Result<ResponseInfo, NetError> {
-        let mut packet = Vec::with_capacity(512);
-        let info = response.destructive_emit(&mut BinEncoder::new(&mut packet))?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(packet);
-        Ok(info)
-    }
 }

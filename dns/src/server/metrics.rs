@@ -11,6 +11,7 @@ pub const METRICS: &[(&str, &str, &[&str])] = &[
         &["outcome"],
     ),
     ("portolan_dns_tcp_closed_total", "TCP connections closed, by reason", &["reason"]),
+    ("portolan_dns_signatures_total", "Signed requests, by whether the signature was good", &["outcome"]),
     ("portolan_dns_slow_overload_total", "UDP queries answered SERVFAIL as too many were in progress", &[]),
 ];
 
@@ -29,6 +30,8 @@ pub(super) enum Closed {
     Malformed,
     /// The network.
     Broken,
+    /// The client may not ask, and is not answered.
+    Denied,
     /// The server stops.
     Stopped,
 }
@@ -42,9 +45,24 @@ impl Closed {
             Self::Slow => "slow",
             Self::Malformed => "malformed",
             Self::Broken => "broken",
+            Self::Denied => "denied",
             Self::Stopped => "stopped",
         }
     }
+}
+
+/// The series of signed requests.
+///
+/// # Errors
+/// If the registry has it already.
+pub(super) fn signatures(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let signatures = IntCounterVec::new(Opts::new(METRICS[3].0, METRICS[3].1), METRICS[3].2)?;
+    // From the start, so that an alert on a first bad one has something to rise from.
+    for outcome in ["good", "bad_key", "bad_signature", "bad_time", "bad_truncation", "malformed"] {
+        signatures.with_label_values(&[outcome]);
+    }
+    registry.register(Box::new(signatures.clone()))?;
+    Ok(signatures)
 }
 
 #[derive(Debug)]
@@ -66,7 +84,7 @@ impl Metrics {
             connections: IntGauge::with_opts(opts(0))?,
             accepted: IntCounterVec::new(opts(1), METRICS[1].2)?,
             closed: IntCounterVec::new(opts(2), METRICS[2].2)?,
-            overload: IntCounter::with_opts(opts(3))?,
+            overload: IntCounter::with_opts(opts(4))?,
         };
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.accepted.clone()))?;

@@ -17,7 +17,7 @@ use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,11 +32,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Closed;
-use super::{DRAIN_MAX, Server, handler};
+use super::reply::Reply;
+use super::{DRAIN_MAX, Server};
 use crate::metrics::{Cells, Tally, Transport};
+use crate::transfer::Messages;
 use crate::wire::{HEADER_LEN, Rcode, error_reply};
 
-/// Longest query taken. UDP's are no longer; only updates and transfers, which we don't serve, could be.
+/// Longest query taken. UDP's are no longer; only updates, which we don't serve, could be.
 const QUERY_LEN_MAX: usize = 4096;
 
 /// Read at least so much at once, if it is there.
@@ -177,7 +179,7 @@ impl Drop for Place {
     }
 }
 
-type Pending = Pin<Box<dyn Future<Output = Option<handler::Reply>>>>;
+type Pending = Pin<Box<dyn Future<Output = Option<Reply>>>>;
 
 /// One connection.
 struct Connection {
@@ -187,7 +189,9 @@ struct Connection {
     idle: Duration,
     input: BytesMut,
     output: Vec<u8>,
-    in_progress: JoinSet<Option<handler::Reply>>,
+    in_progress: JoinSet<Option<Reply>>,
+    /// Transfers whose messages are still to come; the first one's go first.
+    transfers: VecDeque<Messages>,
 }
 
 /// What stands at the front of the input.
@@ -209,6 +213,7 @@ impl Connection {
             input: BytesMut::new(),
             output: Vec::new(),
             in_progress: JoinSet::new(),
+            transfers: VecDeque::new(),
         }
     }
 
@@ -228,8 +233,8 @@ impl Connection {
         let mut ending = None;
         let mut deadline = Instant::now() + self.idle;
         loop {
-            if !self.answer_input() {
-                ending = Some(Closed::Malformed);
+            if let Err(reason) = self.answer_input() {
+                ending = Some(reason);
             }
             if !self.output.is_empty() {
                 self.flush(&evicted).await?;
@@ -237,7 +242,7 @@ impl Connection {
                 self.place.activity.idle_since.set(None);
                 continue;
             }
-            let busy = !self.in_progress.is_empty();
+            let busy = !self.in_progress.is_empty() || !self.transfers.is_empty();
             if let (Some(reason), false) = (ending, busy) {
                 return Ok(reason);
             }
@@ -248,9 +253,14 @@ impl Connection {
                 // Cancel-safe, all: octets read are in the input, replies that are ready stay in the set.
                 () = evicted.cancelled() => return Ok(Closed::Evicted),
                 () = stop.cancelled(), if ending.is_none() => ending = Some(Closed::Stopped),
+                message = next_message(&mut self.transfers), if !self.transfers.is_empty() => {
+                    if let Some(message) = message {
+                        self.frame(&message);
+                    }
+                }
                 Some(reply) = self.in_progress.join_next() => {
                     if let Some(reply) = reply.ok().flatten() {
-                        self.put(&reply);
+                        self.put(reply);
                     }
                 }
                 read = self.stream.read_buf(&mut self.input), if may_read => match read {
@@ -263,20 +273,21 @@ impl Connection {
         }
     }
 
-    /// Takes whole queries from the input while there is room for their replies. `false` on what is no query:
-    /// there is no telling where the next one would begin, or what the client would make of an answer.
-    fn answer_input(&mut self) -> bool {
-        while self.in_progress.len() < PIPELINE_MAX && self.output.len() < OUTPUT_FLUSH {
+    /// Takes whole queries from the input while there is room for their replies. An error on what is no query: there
+    /// is no telling where the next one would begin, or what the client would make of an answer.
+    fn answer_input(&mut self) -> Result<(), Closed> {
+        while self.in_progress.len() + self.transfers.len() < PIPELINE_MAX && self.output.len() < OUTPUT_FLUSH
+        {
             let packet = match front(&mut self.input) {
                 Front::Whole(packet) => packet,
                 Front::Partial => break,
                 Front::TooShort => {
                     self.count(|tally| tally.ignored());
-                    return false;
+                    return Err(Closed::Malformed);
                 }
                 Front::TooLong => {
                     self.refuse_long();
-                    return false;
+                    return Err(Closed::Malformed);
                 }
             };
             let (server, client) = (Arc::clone(&self.place.server), self.client);
@@ -284,15 +295,19 @@ impl Connection {
                 Box::pin(async move { server.handler.reply(&packet, client, Protocol::Tcp).await });
             // Nearly all are answered without waiting. A waker is not missed: a task polls again from the start.
             match reply.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Some(reply)) => self.put(&reply),
+                Poll::Ready(Some(reply)) if reply.is_silence() => {
+                    self.put(reply);
+                    return Err(Closed::Denied);
+                }
+                Poll::Ready(Some(reply)) => self.put(reply),
                 Poll::Ready(None) => {
                     self.count(|tally| tally.ignored());
-                    return false;
+                    return Err(Closed::Malformed);
                 }
                 Poll::Pending => drop(self.in_progress.spawn_local(reply)),
             }
         }
-        true
+        Ok(())
     }
 
     fn refuse_long(&mut self) {
@@ -313,9 +328,12 @@ impl Connection {
         self.place.open.cells.add(Transport::Tcp, &tally);
     }
 
-    fn put(&mut self, reply: &handler::Reply) {
+    fn put(&mut self, reply: Reply) {
         self.place.open.cells.add(Transport::Tcp, reply.tally());
-        self.frame(&reply.packet);
+        if !reply.is_silence() {
+            self.frame(&reply.packet);
+        }
+        self.transfers.extend(reply.rest);
     }
 
     fn frame(&mut self, packet: &[u8]) {
@@ -364,6 +382,15 @@ impl Connection {
             () = evicted.cancelled() => {}
         }
     }
+}
+
+/// The next message of the transfers in progress; `None` at the end of one, which goes. Cancel-safe.
+async fn next_message(transfers: &mut VecDeque<Messages>) -> Option<Vec<u8>> {
+    let message = transfers.front_mut()?.recv().await;
+    if message.is_none() {
+        transfers.pop_front();
+    }
+    message
 }
 
 /// Takes the first message off the input, if it is there.

@@ -12,8 +12,10 @@ use tokio::runtime::Runtime;
 
 use super::Limits;
 use super::handler::Handler;
+use super::trust::{Held, Trust};
 use crate::config::{Config, NodeConfig, Schema, ZoneConfig};
 use crate::forward::Forwarder;
+use crate::transfer::Transfers;
 use crate::zone::{ZoneBuilder, ZoneMetrics};
 
 fn handler() -> Handler {
@@ -32,16 +34,23 @@ fn handler() -> Handler {
         tcp_idle: core::time::Duration::from_secs(1),
         txt_labels: Vec::new(),
         node: NodeConfig::default(),
-        state_dir: None,
+        ..Config::default()
     };
     let registry = Registry::new();
     let mut publisher = Publisher::new();
     let key = publisher.add_view(ZoneBuilder::new(&config, ZoneMetrics::register(&registry).unwrap()));
+    let trust = Held::new(&config, Trust::read(&config).unwrap());
+    let table = publisher.table();
     Handler {
-        table: publisher.table(),
-        key,
         forwarder: Forwarder::new(&config, &registry).unwrap(),
         limits: Arc::new(ArcSwap::from_pointee(Limits::new(&config))),
+        rules: trust.rules(),
+        transfers: Transfers::new(&config, &trust.keys().load(), table.clone(), key, &registry).unwrap(),
+        keys: trust.keys(),
+        signatures: super::metrics::signatures(&registry).unwrap(),
+        reserve: 0,
+        table,
+        key,
     }
 }
 

@@ -12,9 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::{Limits, Server};
 use crate::answer::{Terms, bare};
 use crate::fast::{Peer, SlowPath, UdpPort};
-use crate::forward::Access;
+use crate::gate::Gate;
 use crate::metrics::{Cells, Tally, Transport};
-use crate::wire::{HEADER_LEN, OPT_LEN, Query, Rcode};
+use crate::networks::Networks;
+use crate::wire::{HEADER_LEN, OPT_LEN, Query, Rcode, Request};
 
 /// Queries of one worker and listener in progress at once. The forwarder has its own limit over all workers;
 /// this one bounds the tasks.
@@ -28,23 +29,55 @@ pub(super) struct SlowUdp {
     server: Arc<Server>,
     port: Rc<UdpPort>,
     cells: Arc<Cells>,
-    access: Look<Access>,
+    access: Look<Networks>,
     limits: Look<Limits>,
+    gate: Rc<RefCell<Gate>>,
     tasks: TaskTracker,
 }
 
 impl SlowUdp {
     /// `port` is the one that the fast loop reads from, `cells` are its counters.
-    pub(super) fn new(server: Arc<Server>, port: Rc<UdpPort>, cells: Arc<Cells>) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        port: Rc<UdpPort>,
+        cells: Arc<Cells>,
+        gate: Rc<RefCell<Gate>>,
+    ) -> Self {
         let access = RefCell::new(Cache::new(server.forwarder.access()));
         let limits = RefCell::new(Cache::new(Arc::clone(&server.limits)));
-        Self { server, port, cells, access, limits, tasks: TaskTracker::new() }
+        Self { server, port, cells, access, limits, gate, tasks: TaskTracker::new() }
     }
 
     /// Waits until nothing is in progress any more.
     pub(super) async fn finished(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Gives the query to the handler.
+    fn start(&self, query: &Query<'_>, peer: Peer) {
+        if self.tasks.len() >= IN_PROGRESS_MAX {
+            return self.refuse_for_load(query, peer);
+        }
+        let (server, port) = (Arc::clone(&self.server), Rc::clone(&self.port));
+        let (cells, gate) = (Arc::clone(&self.cells), Rc::clone(&self.gate));
+        let packet = query.packet().to_vec();
+        self.tasks.spawn_local(async move {
+            let Some(mut reply) = server.handler.reply(&packet, peer.client, Protocol::Udp).await else {
+                return;
+            };
+            let udp_size = server.limits.load().udp_size_max;
+            let goes = match Request::read(&packet) {
+                Request::Question(query) if !peer.known => {
+                    reply.limit(&mut gate.borrow_mut(), &query, peer.client.ip(), udp_size)
+                }
+                _ => !reply.is_silence(),
+            };
+            let sent = if goes { port.send(&reply.packet, &peer).await } else { Ok(()) };
+            let mut tally = *reply.tally();
+            tally.send_failures(sent.is_err().into());
+            cells.add(Transport::Udp, &tally);
+        });
     }
 
     fn refuse_for_load(&self, query: &Query<'_>, peer: Peer) {
@@ -78,19 +111,12 @@ impl SlowPath for SlowUdp {
         if !query.recursion_desired() || !self.offers_recursion(peer.client.ip()) {
             return false;
         }
-        if self.tasks.len() >= IN_PROGRESS_MAX {
-            self.refuse_for_load(query, peer);
-            return true;
-        }
-        let (server, port, cells) =
-            (Arc::clone(&self.server), Rc::clone(&self.port), Arc::clone(&self.cells));
-        let packet = query.packet().to_vec();
-        self.tasks.spawn_local(async move {
-            let Some(reply) = server.handler.reply(&packet, peer.client, Protocol::Udp).await else { return };
-            let mut tally = *reply.tally();
-            tally.send_failures(port.send(&reply.packet, &peer).await.is_err().into());
-            cells.add(Transport::Udp, &tally);
-        });
+        self.start(query, peer);
+        true
+    }
+
+    fn take_special(&self, query: &Query<'_>, peer: Peer) -> bool {
+        self.start(query, peer);
         true
     }
 }

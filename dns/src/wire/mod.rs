@@ -45,6 +45,8 @@ pub mod rtype {
     pub const SRV: u16 = 33;
     /// RFC 6891 §6.1.
     pub const OPT: u16 = 41;
+    /// RFC 8945.
+    pub const TSIG: u16 = 250;
     /// RFC 1995.
     pub const IXFR: u16 = 251;
     /// RFC 5936.
@@ -69,27 +71,35 @@ pub enum Rcode {
     NotImp = 4,
     /// It is not answered by policy.
     Refused = 5,
+    /// Not ours to give, or not signed as it must be (RFC 8945 §5.2).
+    NotAuth = 9,
     /// The EDNS version is not known here (RFC 6891 §6.1.3).
     BadVers = 16,
+    /// A server cookie is wanted, and the client has it now (RFC 7873 §5.2.3).
+    BadCookie = 23,
 }
 
 impl Rcode {
     /// All of them, in the order of [`Rcode::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NoError,
         Self::FormErr,
         Self::ServFail,
         Self::NxDomain,
         Self::NotImp,
         Self::Refused,
+        Self::NotAuth,
         Self::BadVers,
+        Self::BadCookie,
     ];
 
     /// Its place in [`Rcode::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
-            Self::BadVers => 6,
+            Self::NotAuth => 6,
+            Self::BadVers => 7,
+            Self::BadCookie => 8,
             other => other as usize,
         }
     }
@@ -104,7 +114,9 @@ impl Rcode {
             Self::NxDomain => "NXDOMAIN",
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
+            Self::NotAuth => "NOTAUTH",
             Self::BadVers => "BADVERS",
+            Self::BadCookie => "BADCOOKIE",
         }
     }
 }

@@ -26,7 +26,18 @@ pub struct Query<'a> {
     name: QueryName,
     qtype: u16,
     edns: Option<Edns>,
+    cookie: Option<&'a [u8]>,
+    signed: bool,
     verdict: Option<Rcode>,
+}
+
+/// What stands behind the question.
+#[derive(Default)]
+struct Records<'a> {
+    edns: Option<Edns>,
+    version: u8,
+    cookie: Option<&'a [u8]>,
+    signed: bool,
 }
 
 /// What the sender's OPT record says (RFC 6891 §6.1).
@@ -75,6 +86,12 @@ impl QueryName {
     pub fn label(&self, index: usize) -> &[u8] {
         let start = self.start(index);
         &self.octets[start + 1..start + 1 + usize::from(self.octets[start])]
+    }
+
+    /// The name that is all of `wire`, root label included; `None` if that is no uncompressed name.
+    #[must_use]
+    pub fn of(wire: &[u8]) -> Option<Self> {
+        Self::read(wire).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name)
     }
 
     /// Reads an uncompressed name at the start of `octets`; returns it and what follows.
@@ -130,46 +147,55 @@ impl<'a> Request<'a> {
         if qtype == rtype::OPT || (count(8) != 0 && qtype != rtype::IXFR) {
             return Self::Malformed(Rcode::FormErr);
         }
-        let Some((edns, version)) = read_records(records, count(8), count(10)) else {
+        let Some(records) = Records::read(records, count(8), count(10)) else {
             return Self::Malformed(Rcode::FormErr);
         };
+        let Records { edns, version, cookie, signed } = records;
         let verdict = match (version, class, qtype) {
             (1.., ..) => Some(Rcode::BadVers),
-            // Zones are not given away whole, by no transport; of other classes there is nothing.
+            // Who may have a zone whole is another module's business; of other classes there is nothing.
             (_, CLASS_IN, rtype::AXFR | rtype::IXFR) => Some(Rcode::Refused),
             (_, CLASS_IN, _) => None,
             _ => Some(Rcode::Refused),
         };
-        Self::Question(Query { packet, name, qtype, edns, verdict })
+        Self::Question(Query { packet, name, qtype, edns, cookie, signed, verdict })
     }
 }
 
-/// Walks the records after the question to the end of the packet; the one OPT among them is what counts.
-/// Returns it and the EDNS version; `None` if something is malformed.
-#[inline]
-fn read_records(mut rest: &[u8], authority: u16, additional: u16) -> Option<(Option<Edns>, u8)> {
-    let mut edns = None;
-    for _ in 0..authority {
-        rest = read_record(rest)?.1;
-    }
-    for _ in 0..additional {
-        let (record, tail) = read_record(rest)?;
-        rest = tail;
-        if record.rtype == rtype::OPT {
-            // One OPT at most, and of the root (RFC 6891 §6.1.1).
-            if edns.is_some() || !record.of_root || !options_are_whole(record.data) {
-                return None;
-            }
-            edns = Some(record);
+impl<'a> Records<'a> {
+    /// Walks the records after the question to the end of the packet; the one OPT among them is what counts, and
+    /// whether the last is a signature. `None` if something is malformed.
+    #[inline]
+    fn read(mut rest: &'a [u8], authority: u16, additional: u16) -> Option<Self> {
+        let mut records = Self::default();
+        for _ in 0..authority {
+            rest = read_record(rest)?.1;
         }
+        for left in (0..additional).rev() {
+            let (record, tail) = read_record(rest)?;
+            rest = tail;
+            match record.rtype {
+                rtype::OPT => records.opt(&record)?,
+                // It signs all that stands before it (RFC 8945 §5.1).
+                rtype::TSIG if left > 0 => return None,
+                rtype::TSIG => records.signed = true,
+                _ => {}
+            }
+        }
+        rest.is_empty().then_some(records)
     }
-    if !rest.is_empty() {
-        return None;
+
+    /// One OPT at most, and of the root (RFC 6891 §6.1.1).
+    fn opt(&mut self, record: &Record<'a>) -> Option<()> {
+        if self.edns.is_some() || !record.of_root {
+            return None;
+        }
+        self.cookie = read_options(record.data)?;
+        self.version = (record.ttl >> 16) as u8;
+        let udp_size = record.class.max(UDP_SIZE_PLAIN as u16);
+        self.edns = Some(Edns { udp_size, dnssec_ok: record.ttl & 0x8000 != 0 });
+        Some(())
     }
-    let Some(record) = edns else { return Some((None, 0)) };
-    let edns =
-        Edns { udp_size: record.class.max(UDP_SIZE_PLAIN as u16), dnssec_ok: record.ttl & 0x8000 != 0 };
-    Some((Some(edns), (record.ttl >> 16) as u8))
 }
 
 struct Record<'a> {
@@ -212,13 +238,19 @@ fn skip_name(octets: &[u8]) -> Option<(bool, &[u8])> {
     }
 }
 
-/// Options are not understood, but they must be whole (RFC 6891 §6.1.2).
-fn options_are_whole(mut data: &[u8]) -> bool {
-    while let Some((&[_, _, l0, l1], rest)) = data.split_first_chunk::<4>() {
-        let Some(rest) = rest.get(usize::from(u16::from_be_bytes([l0, l1]))..) else { return false };
+/// Options must be whole (RFC 6891 §6.1.2); the first cookie among them is what counts (RFC 7873 §5.2). The others
+/// are not understood.
+fn read_options(mut data: &[u8]) -> Option<Option<&[u8]>> {
+    const COOKIE: u16 = 10;
+    let mut cookie = None;
+    while let Some((&[c0, c1, l0, l1], rest)) = data.split_first_chunk::<4>() {
+        let (content, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])))?;
+        if u16::from_be_bytes([c0, c1]) == COOKIE {
+            cookie = cookie.or(Some(content));
+        }
         data = rest;
     }
-    data.is_empty()
+    data.is_empty().then_some(cookie)
 }
 
 impl<'a> Query<'a> {
@@ -256,8 +288,35 @@ impl<'a> Query<'a> {
         self.edns
     }
 
+    /// The content of its cookie option (RFC 7873), of whatever length.
+    #[inline]
+    #[must_use]
+    pub fn cookie(&self) -> Option<&'a [u8]> {
+        self.cookie
+    }
+
+    /// True if its last record is a transaction signature (RFC 8945).
+    #[inline]
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// The serial in the SOA record of its authority section: what an IXFR client has (RFC 1995 §3).
+    #[must_use]
+    pub fn authority_serial(&self) -> Option<u32> {
+        if self.packet[8..10] == [0, 0] {
+            return None;
+        }
+        let (record, _) = read_record(&self.packet[HEADER_LEN + self.question().len()..])?;
+        // Two names, of one octet at least each, and five numbers, of which the serial is the first.
+        let numbers = record.data.len().checked_sub(20).filter(|before| *before >= 2)?;
+        let serial = record.data[numbers..].first_chunk::<4>().filter(|_| record.rtype == rtype::SOA)?;
+        Some(u32::from_be_bytes(*serial))
+    }
+
     /// What it must be answered with, whatever name it asks for: BADVERS for an EDNS version we don't know
-    /// (RFC 6891 §6.1.3), REFUSED for classes other than IN and for zone transfers.
+    /// (RFC 6891 §6.1.3), REFUSED for classes other than IN, and for zone transfers where nobody looks closer.
     #[inline]
     #[must_use]
     pub fn verdict(&self) -> Option<Rcode> {

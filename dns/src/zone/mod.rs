@@ -16,6 +16,7 @@ mod lookup;
 mod names;
 mod native;
 mod nodes;
+mod owners;
 mod ports;
 mod report;
 mod reverse;
@@ -33,6 +34,7 @@ pub(crate) use names::PartRef;
 pub(crate) use nodes::NodeEntry;
 pub use report::{Problem, ProblemKind, ZoneMetrics};
 pub(crate) use reverse::{INST, PtrName};
+pub(crate) use serial::ahead_of;
 
 use crate::wire::name_to_text;
 

@@ -128,6 +128,21 @@ impl Names {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Vec<u8>, Standing<'_>)> {
         self.0.iter().map(|(data, mark)| (data.name(mark), data.standing(mark)))
     }
+
+    /// The names at which something else stands than in `other`, or nothing there, with what stands here. Costs as
+    /// much as the two differ. Equal content elsewhere in memory is not looked for.
+    pub(super) fn apart_from<'a>(&'a self, other: &'a Self) -> Vec<(Vec<u8>, Standing<'a>)> {
+        let differs = |(data, mark): (&'a Arc<NameData>, Mark)| {
+            let name = data.name(mark);
+            let there = other.0.entry(place(&name), |data, mark| data.is(mark, &name));
+            let same = there.is_some_and(|(there, at)| match (&**there, &**data) {
+                (NameData::Empty(_), NameData::Empty(_)) => true,
+                _ => Arc::ptr_eq(there, data) && at.part == mark.part,
+            });
+            (!same).then(|| (name, data.standing(mark)))
+        };
+        self.0.unshared(&other.0).into_iter().filter_map(differs).collect()
+    }
 }
 
 impl NamesWriter {

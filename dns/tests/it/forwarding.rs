@@ -55,7 +55,7 @@ fn who_may_not_is_refused_and_told_that_there_is_no_recursion() {
     assert!(!reply.metadata.recursion_available);
     assert_eq!(resolver.queries(), 0);
     config.allow_forward = vec![Network { address: IpAddr::from([127, 0, 0, 0]), prefix: 8 }];
-    node.server.reconfigure(&config);
+    node.reconfigure(&config);
     let reply = node.connect().ask("a.example.", RecordType::A);
     assert_eq!(reply.answers.len(), 1);
     assert!(reply.metadata.recursion_available);
@@ -74,7 +74,7 @@ fn forwarding_to_ourselves_ends_at_once() {
     let mut config = config();
     let node = Node::start(&config);
     config.forward = vec![node.address];
-    node.server.reconfigure(&config);
+    node.reconfigure(&config);
     let reply = node.connect().ask("a.example.", RecordType::A);
     assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
     assert!(!reply.metadata.recursion_available);
@@ -164,8 +164,8 @@ fn two_that_forward_to_each_other_find_out() {
     let (mut first, mut second) = (config(), config());
     let (one, other) = (Node::start(&first), Node::start(&second));
     (first.forward, second.forward) = (vec![other.address], vec![one.address]);
-    one.server.reconfigure(&first);
-    other.server.reconfigure(&second);
+    one.reconfigure(&first);
+    other.reconfigure(&second);
     let start = std::time::Instant::now();
     let reply = one.ask_udp("round-and-round.example.", RecordType::A, None);
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);

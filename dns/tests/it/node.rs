@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use portolan_dns::{
-    Config, Network, NodeConfig, Schema, Server, ZoneBuilder, ZoneConfig, ZoneMetrics, bind, serve,
+    Config, Network, NodeConfig, Schema, Server, Trust, ZoneBuilder, ZoneConfig, ZoneMetrics, Zones, bind,
+    serve, tend,
 };
 use portolan_table::{
-    Admission, AppProtocol, ChangeSet, Endpoint, Health, Instance, Labels, Member, Protocol, Provenance,
-    Publisher, Service, ServiceName, ServicePort, Slot, SourceId, SourceStatus, Standing,
+    Admission, AppProtocol, ChangeSet, Endpoint, Generation, Health, Instance, Labels, Member, Protocol,
+    Provenance, Publisher, Service, ServiceName, ServicePort, Slot, SourceId, SourceStatus, Standing,
+    ViewKey,
 };
 use prometheus::Registry;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// No test waits longer than this for anything.
@@ -29,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) server: Arc<Server>,
     pub(crate) registry: Registry,
     publisher: Publisher,
+    generations: watch::Sender<Generation>,
+    key: ViewKey<Zones>,
     stop: CancellationToken,
     workers: Vec<JoinHandle<()>>,
 }
@@ -54,7 +59,7 @@ pub(crate) fn config() -> Config {
             addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             proxy_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         },
-        state_dir: None,
+        ..Config::default()
     }
 }
 
@@ -64,30 +69,50 @@ impl Node {
     }
 
     pub(crate) fn with_workers(config: &Config, workers: usize) -> Self {
+        Self::at(config, workers, "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// Stops, and starts anew at the same address, with nothing but what is on disk.
+    pub(crate) fn restart(&mut self, config: &Config, address: SocketAddr) {
+        self.stop.cancel();
+        self.workers.drain(..).for_each(|worker| worker.join().unwrap());
+        *self = Self::at(config, 1, address);
+    }
+
+    fn at(config: &Config, workers: usize, address: SocketAddr) -> Self {
         let registry = Registry::new();
         let mut publisher = Publisher::new();
         let metrics = ZoneMetrics::register(&registry).unwrap();
         let key = publisher.add_view(ZoneBuilder::new(config, metrics));
-        let server = Server::new(config, publisher.table(), key, &registry);
+        let trust = Trust::read(config).unwrap();
+        let server = Server::new(config, trust, publisher.table(), key, &registry);
         let stop = CancellationToken::new();
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
+        let sockets = bind(address, workers).unwrap();
         let address = sockets[0].local_addr().unwrap();
-        let workers = sockets
+        let (generations, followed) = watch::channel(publisher.table().load().generation());
+        let (tended, stopped) = (Arc::clone(&server), stop.clone());
+        let control = std::thread::spawn(move || runtime().block_on(tend(tended, followed, stopped)));
+        let mut workers: Vec<_> = sockets
             .into_iter()
             .enumerate()
             .map(|(worker, sockets)| {
                 let (server, stop) = (Arc::clone(&server), stop.clone());
                 std::thread::spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    tokio::task::LocalSet::new().block_on(&runtime, serve(server, sockets, worker, stop));
+                    tokio::task::LocalSet::new().block_on(&runtime(), serve(server, sockets, worker, stop));
                 })
             })
             .collect();
-        Self { address, server, registry, publisher, stop, workers }
+        workers.push(control);
+        Self { address, server, registry, publisher, generations, key, stop, workers }
     }
 
     /// Publishes services, each with so many instances, and one source that has its list.
     pub(crate) fn publish(&mut self, services: &[(&str, u16)]) {
+        self.publish_as(services, true);
+    }
+
+    /// The same with a source that may lack its list.
+    pub(crate) fn publish_as(&mut self, services: &[(&str, u16)], has_data: bool) {
         let mut change = ChangeSet::default();
         change.set_sources(vec![SourceStatus {
             id: SourceId(0),
@@ -95,12 +120,34 @@ impl Node {
             kind: "file",
             standing: Standing::Synced,
             required: true,
-            has_data: true,
+            has_data,
         }]);
         for (name, instances) in services {
             change.upsert(Arc::new(service(name, *instances)));
         }
+        self.apply(change);
+    }
+
+    /// Takes services away.
+    pub(crate) fn remove(&mut self, names: &[&str]) {
+        let mut change = ChangeSet::default();
+        names.iter().for_each(|name| change.remove(ServiceName::parse(name).unwrap()));
+        self.apply(change);
+    }
+
+    fn apply(&mut self, change: ChangeSet) {
         self.publisher.apply(change).unwrap();
+        self.generations.send_replace(self.publisher.table().load().generation());
+    }
+
+    /// The zones as they are answered from now.
+    pub(crate) fn zones(&self) -> Zones {
+        self.publisher.table().load().view(self.key).clone()
+    }
+
+    /// What a reload does to the server.
+    pub(crate) fn reconfigure(&self, config: &Config) {
+        self.server.reconfigure(config, Trust::read(config).unwrap());
     }
 
     /// Asks over UDP once, with EDNS offering `udp_size` octets if it is given.
@@ -146,6 +193,15 @@ impl Node {
         }
     }
 
+    /// Waits until something holds.
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            assert!(start.elapsed() < PATIENCE, "{what}");
+            std::thread::sleep(MS);
+        }
+    }
+
     /// Tells the server to stop, without waiting.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -162,6 +218,10 @@ impl Drop for Node {
             }
         }
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn service(name: &str, instances: u16) -> Service {
@@ -228,7 +288,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -240,11 +300,15 @@ impl Client {
     }
 
     pub(crate) fn read(&mut self) -> Message {
+        Message::from_vec(&self.read_octets()).unwrap()
+    }
+
+    pub(crate) fn read_octets(&mut self) -> Vec<u8> {
         let mut len = [0; 2];
         self.stream.read_exact(&mut len).unwrap();
         let mut packet = vec![0; u16::from_be_bytes(len).into()];
         self.stream.read_exact(&mut packet).unwrap();
-        Message::from_vec(&packet).unwrap()
+        packet
     }
 
     pub(crate) fn ask(&mut self, name: &str, kind: RecordType) -> Message {

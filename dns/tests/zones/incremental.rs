@@ -1,7 +1,8 @@
 //! A zone is a function of the table's content: what changes made of it equals what is built from scratch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use portolan_dns::transfer::{Difference, records_of};
 use portolan_table::{Admission, Outside, Protocol, Service};
 use proptest::prelude::*;
 
@@ -152,5 +153,34 @@ proptest! {
         prop_assert_eq!(everything(&changed), everything(&scratch));
         let problems = |cluster: &Cluster| cluster.zones(|zones| zones.problems().to_vec());
         prop_assert_eq!(problems(&changed), problems(&scratch));
+    }
+
+    /// What secondaries are given: no record twice, and the differences of every step lead to what is there then.
+    #[test]
+    fn differences_lead_from_each_state_to_the_next(steps in prop::collection::vec(step(), 1..14)) {
+        const APEX: &[u8] = b"\x03svc\x07cluster\0";
+        let mut cluster = Cluster::new(&config());
+        let mut have = BTreeSet::from_iter(cluster.zones(|zones| records_of(zones, APEX)));
+        for step in steps {
+            let before = cluster.zones(Clone::clone);
+            match step {
+                Step::Put(name, members, ports, second) => {
+                    cluster.put(vec![make(name, &members, &ports, second)]);
+                }
+                Step::Remove(name) => cluster.remove(NAMES[name]),
+                Step::Node(node, addresses) => cluster.node(NODES[node], ADDRESSES[addresses]),
+            }
+            let difference = cluster.zones(|zones| Difference::between(&before, zones, APEX)).unwrap();
+            let (removed, added) = difference.records();
+            for record in removed {
+                prop_assert!(have.remove(record), "{:?} goes and was not there", record);
+            }
+            for record in added {
+                prop_assert!(have.insert(record.clone()), "{:?} comes and was there", record);
+            }
+            let records = cluster.zones(|zones| records_of(zones, APEX));
+            prop_assert_eq!(records.len(), have.len(), "no record twice");
+            prop_assert_eq!(BTreeSet::from_iter(records), have.clone());
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod collisions;
+mod guard;
 mod incomplete;
 mod incremental;
 mod native;

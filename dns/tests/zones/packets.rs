@@ -6,6 +6,7 @@ use portolan_dns::wire::{Rcode, Request, error_reply, name_to_text, text_to_name
 use proptest::prelude::*;
 
 use crate::cluster::{Cluster, query, web};
+use crate::guard;
 
 const HEADER: [u8; 12] = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
 
@@ -91,6 +92,7 @@ thread_local! {
 
 /// What every packet must survive: reading, and an answer that another library can read.
 fn survive(packet: &[u8]) {
+    guard::survive(packet);
     CLUSTER.with(|cluster| survive_in(cluster, packet));
 }
 
@@ -120,6 +122,16 @@ fn the_corpus_of_the_fuzzer_is_survived() {
         seen += 1;
     }
     assert!(seen >= 10, "{seen} files in {corpus}");
+}
+
+#[test]
+fn the_guards_survive_the_corpora_of_the_fuzzer() {
+    for (name, least) in [("query", 10), ("guard", 8)] {
+        let corpus = format!("{}/fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(&corpus).unwrap().map(|file| file.unwrap().path());
+        let seen = files.map(|file| guard::survive(&std::fs::read(file).unwrap())).count();
+        assert!(seen >= least, "{seen} files in {corpus}");
+    }
 }
 
 fn label() -> impl Strategy<Value = Vec<u8>> {

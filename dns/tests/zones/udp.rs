@@ -3,10 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hickory_proto::op::Message;
+use portolan_dns::cookie::Secrets;
 use portolan_dns::fast::{Peer, SlowPath, UdpPort, bind_udp, run};
+use portolan_dns::gate::{Gate, Rules};
 use portolan_dns::metrics::Metrics;
 use portolan_dns::wire::Query;
 use portolan_table::{Protocol, Table, ViewKey};
@@ -93,7 +97,9 @@ fn serve(
     let cells = metrics.worker();
     runtime.block_on(async {
         let port = UdpPort::new(socket).unwrap();
-        run(&port, table, key, &slow, &cells, stop).await.unwrap();
+        let rules = Rules::new(&crate::cluster::config(), &Arc::new(Secrets::random()));
+        let gate = RefCell::new(Gate::new(&Arc::new(ArcSwap::from_pointee(rules)), 1));
+        run(&port, table, key, &slow, (&gate, &cells), stop).await.unwrap();
     });
     slow.taken.into_inner()
 }
@@ -129,7 +135,7 @@ fn queries_are_answered_refused_or_handed_over() {
     broken[5] = 2;
     assert_eq!(text(&ask(&client, &broken)), "FORMERR");
     let taken = worker.stop();
-    let peer = Peer { client: client.local_addr().unwrap(), asked: None };
+    let peer = Peer { client: client.local_addr().unwrap(), asked: None, known: false };
     assert_eq!(taken, [(0x1234, peer)]);
     assert_eq!(worker.counter("portolan_dns_queries_total", "A"), 3.0);
     assert_eq!(worker.counter("portolan_dns_replies_total", "REFUSED"), 1.0);

@@ -147,7 +147,7 @@ fn plain_config() -> Config {
         tcp_idle: MS * 1000,
         txt_labels: Vec::new(),
         node: crate::config::NodeConfig::default(),
-        state_dir: None,
+        ..Config::default()
     }
 }
 

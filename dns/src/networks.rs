@@ -1,12 +1,12 @@
-//! Who may use the forwarder.
+//! Lists of networks: who may ask, who may use the forwarder, who may have a zone.
 
 use core::net::IpAddr;
 
 use crate::config::Network;
 
-/// The networks that may, in the form in which they are looked up: once per query on the fast path.
+/// The networks that may do something, in the form in which they are looked up: once per query on the fast path.
 #[derive(Debug, Default)]
-pub struct Access {
+pub struct Networks {
     v4: Box<[Prefix<u32>]>,
     v6: Box<[Prefix<u128>]>,
 }
@@ -17,9 +17,9 @@ struct Prefix<T> {
     mask: T,
 }
 
-impl Access {
-    /// Access for these networks.
-    pub(super) fn new(networks: &[Network]) -> Self {
+impl Networks {
+    /// Looks up in these.
+    pub(crate) fn new(networks: &[Network]) -> Self {
         let mut access = (Vec::new(), Vec::new());
         for network in networks {
             let prefix = u32::from(network.prefix);
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn networks_hold_addresses_by_prefix() {
         let access =
-            Access::new(&[net("10.0.0.0", 8), net("::1", 128), net("192.168.4.9", 22), net("fd00::", 8)]);
+            Networks::new(&[net("10.0.0.0", 8), net("::1", 128), net("192.168.4.9", 22), net("fd00::", 8)]);
         let allows = |client: &str| access.allows(client.parse().unwrap());
         assert!(allows("10.255.0.1") && allows("::1") && allows("192.168.7.255") && allows("fdff::1"));
         assert!(allows("::ffff:10.1.2.3"), "a v4 client of a v6 socket");
@@ -82,10 +82,10 @@ mod tests {
 
     #[test]
     fn a_prefix_of_zero_is_everybody_of_the_family_and_none_is_nobody() {
-        let access = Access::new(&[net("0.0.0.0", 0)]);
+        let access = Networks::new(&[net("0.0.0.0", 0)]);
         assert!(
             access.allows("203.0.113.9".parse().unwrap()) && !access.allows("2001:db8::1".parse().unwrap())
         );
-        assert!(access.is_open() && !Access::default().is_open());
+        assert!(access.is_open() && !Networks::default().is_open());
     }
 }

@@ -247,7 +247,8 @@ impl Connection {
                 return Ok(reason);
             }
             self.place.activity.note(busy);
-            let may_read = ending.is_none() && self.in_progress.len() < PIPELINE_MAX;
+            let replies = self.in_progress.len() + self.transfers.len();
+            let may_read = ending.is_none() && replies < PIPELINE_MAX;
             self.input.reserve(READ_LEN);
             tokio::select! {
                 // Cancel-safe, all: octets read are in the input, replies that are ready stay in the set.

@@ -92,7 +92,7 @@ struct History {
     apex: Box<[u8]>,
     zones: Zones,
     soa: Record,
-    /// The zone as it is now lacks a source; the version before stands.
+    /// The zone lacks a source, and is not given away.
     incomplete: bool,
     /// Oldest first, each one's end the next one's beginning.
     differences: VecDeque<Arc<Difference>>,
@@ -101,9 +101,11 @@ struct History {
 }
 
 impl Journal {
-    /// Takes over `zones`. Keeps `octets_max` octets of differences for each zone.
-    pub(super) fn follow(&self, zones: &Zones, octets_max: usize) {
+    /// Takes over the zones. Keeps `octets_max` octets of differences for each. Several may follow at a time: `zones` is
+    /// asked when it is this one's turn, so that none puts older zones behind newer ones.
+    pub(super) fn follow(&self, zones: impl FnOnce() -> Zones, octets_max: usize) {
         let mut histories = self.lock();
+        let zones = &zones();
         histories.retain(|history| zone(zones, &history.apex).is_some());
         for zone in zones.zones() {
             let known = histories.iter_mut().find(|history| *history.apex == *zone.apex());
@@ -167,25 +169,21 @@ impl History {
     }
 
     fn follow(&mut self, zones: &Zones, zone: &Zone, octets_max: usize) {
-        // What was never whole was never given away.
-        if self.incomplete && !self.zone_is_complete() {
+        // How long a source will be missing, nobody knows: the version before is let go, with all that the table has
+        // replaced since. Afterwards secondaries get the zone whole.
+        if self.incomplete || !zone.is_complete() {
             if let Some(history) = Self::new(zones, zone) {
                 *self = history;
             }
             return;
         }
-        self.incomplete = !zone.is_complete();
-        if self.incomplete || zones.serial() == self.soa.serial() {
+        if zones.serial() == self.soa.serial() {
             return;
         }
         if let Some(difference) = Difference::between(&self.zones, zones, &self.apex) {
             self.put(difference, octets_max);
             self.zones = zones.clone();
         }
-    }
-
-    fn zone_is_complete(&self) -> bool {
-        zone(&self.zones, &self.apex).is_some_and(Zone::is_complete)
     }
 
     fn put(&mut self, difference: Difference, octets_max: usize) {

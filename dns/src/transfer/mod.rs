@@ -200,8 +200,8 @@ impl Transfers {
 
     /// Takes over what the table holds now. Costs as much as it differs from what was taken before.
     fn follow(&self) {
-        let zones = self.table.load().view(self.view).clone();
-        self.journal.follow(&zones, self.rules.load().config.journal_max);
+        let zones = || self.table.load().view(self.view).clone();
+        self.journal.follow(zones, self.rules.load().config.journal_max);
         self.measure();
     }
 

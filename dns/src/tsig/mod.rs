@@ -64,10 +64,16 @@ pub fn open(packet: &[u8], keys: &Keys, now: u64) -> Opened {
     if record.mac.len() > expected || record.mac.len() < (expected / 2).max(10) {
         return Opened::Malformed;
     }
-    let mut signer = Signer::new(key, record.mac.to_vec());
-    if record.mac.len() < expected {
-        return Opened::Bad(signer.refusal(&message, &record, Error::Truncation, now), "bad_truncation");
+    // Only replies tell an error. And what we sign for whoever asks must never be a request that is taken.
+    if record.error != 0 || !record.other.is_empty() {
+        return Opened::Malformed;
     }
+    if record.mac.len() < expected {
+        // Nothing is signed before a signature was found to be good: the client's octets are a part of what is signed,
+        // and could be chosen such that our signature is one of another request.
+        return Opened::Bad(unsigned_refusal(&message, &record, Error::Truncation), "bad_truncation");
+    }
+    let mut signer = Signer::new(key, record.mac.to_vec());
     let digest = Digest { prior: None, message: &message, record: &record, timers_only: false };
     if hmac::verify(signer.key.hmac(), &digest.octets(), record.mac).is_err() {
         return Opened::Bad(unsigned_refusal(&message, &record, Error::Signature), "bad_signature");

@@ -92,10 +92,21 @@ fn a_short_signature_is_refused_and_one_of_no_length_malformed() {
         let data_len_at = query().len() + 13 + 8;
         short[data_len_at + 1] -= 32 - len as u8;
         match open(&short, &keys(), NOW) {
-            Opened::Bad(reply, "bad_truncation") if good => assert_eq!(refusal(&reply), (9, 22, 32)),
+            // Whoever has no whole signature gets none of ours: theirs is a part of what it would cover.
+            Opened::Bad(reply, "bad_truncation") if good => assert_eq!(refusal(&reply), (9, 22, 0)),
             Opened::Malformed if !good => {}
             other => panic!("{len} octets: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_request_that_tells_an_error_is_malformed() {
+    let (packet, _) = signed("one.example", NOW);
+    for at in [packet.len() - 3, packet.len() - 4] {
+        let mut changed = packet.clone();
+        changed[at] = 22;
+        assert!(matches!(open(&changed, &keys(), NOW), Opened::Malformed));
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Part {
     pub(crate) group: u16,
     /// Names of instances below this part fit into 255 octets.
     pub(crate) deep: bool,
+    /// There are some. Known here, as a query must not cost as much as a service has instances.
+    pub(crate) has_hosts: bool,
 }
 
 /// What a part's suffix selects.
@@ -139,11 +141,6 @@ impl ServiceEntry {
     pub(crate) fn host(&self, part: &Part, label: &[u8]) -> Option<&Host> {
         let at = self.hosts.binary_search_by(|host| host.label.as_slice().cmp(label)).ok()?;
         Some(&self.hosts[at]).filter(|host| part.deep && host.is_in(part.kind))
-    }
-
-    /// True if some instance has a name below `part`.
-    pub(crate) fn has_hosts(&self, part: &Part) -> bool {
-        part.deep && self.hosts.iter().any(|host| host.is_in(part.kind))
     }
 
     #[inline]
@@ -208,7 +205,7 @@ impl ServiceEntry {
             return names;
         }
         let mut below = vec![String::new()];
-        if self.has_hosts(part) {
+        if part.has_hosts {
             names.push("inst.".to_owned());
             let hosts = self.hosts.iter().filter(|host| host.is_in(part.kind));
             below.extend(hosts.map(|host| format!("{}.inst.", String::from_utf8_lossy(&host.label))));

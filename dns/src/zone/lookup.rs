@@ -158,7 +158,7 @@ impl Prefix {
     /// What these labels mean in front of a service; `None` if it has no such name.
     fn find<'a>(&self, name: &QueryName, entry: &'a ServiceEntry, part: &'a Part) -> Option<Found<'a>> {
         if self.instances {
-            return entry.has_hosts(part).then_some(Found::Inner);
+            return part.has_hosts.then_some(Found::Inner);
         }
         let host = match self.instance {
             Some(at) => Some(entry.host(part, name.label(at))?),

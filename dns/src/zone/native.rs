@@ -373,7 +373,8 @@ impl<'a> Compiler<'a> {
             ));
         }
         let group = if kind == PartKind::Vip { Part::NO_GROUP } else { self.group(kind) };
-        self.parts.push(Part { suffix, kind, group, deep });
+        let has_hosts = deep && self.hosts.iter().any(|host| host.is_in(kind));
+        self.parts.push(Part { suffix, kind, group, deep, has_hosts });
         true
     }
 

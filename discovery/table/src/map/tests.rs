@@ -138,6 +138,18 @@ fn values_go_with_the_last_view_that_reaches_them() {
 }
 
 #[test]
+fn before_the_first_view_nothing_is_kept() {
+    let alive = AtomicI64::new(0);
+    let mut map: ShardMap<Counted<'_>> = ShardMap::new();
+    for _ in 0..1000 {
+        map.insert(hash(1), Counted::new(1, &alive), (), |v, ()| v.0 == 1);
+    }
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    map.remove(hash(1), |v, ()| v.0 == 1);
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn readers_see_whole_versions_while_the_writer_goes_on() {
     let rounds = if cfg!(miri) { 40 } else { 5_000 };
     let mut map: ShardMap<(u32, u32)> = ShardMap::new();

@@ -56,6 +56,14 @@ impl<T: Send + Sync, C: Copy> Writer<T, C> {
         self.replace(node, copy);
     }
 
+    /// Keeps a value that left the map for as long as a view may reach it, however young its shard is. Before the first
+    /// view there is nothing to keep it for.
+    fn retire(&mut self, value: Arc<T>) {
+        if self.birth > 1 {
+            self.retired.values.push(value);
+        }
+    }
+
     /// Puts `new` in the place of a node that it holds the content of.
     fn replace(&mut self, node: &mut Node<T, C>, new: Node<T, C>) {
         let old = mem::replace(node, new);
@@ -95,9 +103,8 @@ impl<T: Send + Sync, C: Copy> Writer<T, C> {
                     self.own(node);
                     // SAFETY: a shard of our own.
                     let old = mem::replace(unsafe { &mut node.entries_mut()[at] }, new);
-                    // However young the shard is, a view may reach the value.
                     // SAFETY: of its copies, those in retired shards are never taken.
-                    self.retired.values.push(unsafe { old.take() });
+                    self.retire(unsafe { old.take() });
                     return true;
                 }
                 // A shard has its exact size: it is copied far more often than it grows.
@@ -165,11 +172,12 @@ impl<T: Send + Sync, C: Copy> Writer<T, C> {
                 let at = entries.iter().position(|e| e.hash == hash && same(e.value(), e.mark));
                 let Some(at) = at else { return };
                 // SAFETY: of its copies, this one is not put into the new shard, and the others are in retired ones.
-                self.retired.values.push(unsafe { entries[at].again().take() });
+                let old = unsafe { entries[at].again().take() };
                 // The last entry comes into the gap.
                 let rest = entries[..at].iter().chain(entries[at + 1..].iter().rev()).map(Entry::again);
                 let rest = Node::shard(self.birth, entries.len() - 1, rest);
                 self.replace(node, rest);
+                self.retire(old);
             }
         }
     }

@@ -215,3 +215,19 @@ impl History {
         Ok(Held::Differences(soa, self.differences.range(first..).cloned().collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_looked_up_when_no_other_follows() {
+        let journal = Journal::default();
+        let zones = || {
+            assert!(journal.0.try_lock().is_err(), "another could put newer zones in before these");
+            Zones::default()
+        };
+        journal.follow(zones, 0);
+        assert!(journal.0.try_lock().is_ok());
+    }
+}

@@ -39,7 +39,7 @@ mod snapshot;
 /// one for every instance, so that the second word of an `Arc<str>` would be paid for a million times.
 pub use arcstr::ArcStr as SharedStr;
 pub use hash::{index_hash, stable_hash};
-pub use map::{ShardMap, Shards};
+pub use map::{ShardMap, ShardTree, Shards};
 pub use model::{
     Address, AppProtocol, Health, Instance, InstanceEndpoint, InstanceState, Labels, MergePolicy, Network,
     NodeFact, PortSpec, Protocol, Provenance, ServiceSpec, SourceId, SourceStatus, Standing, VirtualAddress,

@@ -40,12 +40,12 @@ mod write;
 
 use core::fmt;
 use core::mem;
+use core::ops::Deref;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use node::{Entry, FAN_OUT, Node};
-pub use read::Shards;
-use read::{Iter, find};
+pub use read::{ShardTree, Shards};
 use write::{Retired, Writer};
 
 const BITS: u32 = FAN_OUT.trailing_zeros();
@@ -53,8 +53,7 @@ const BITS: u32 = FAN_OUT.trailing_zeros();
 /// The writing end of a map from a 64-bit hash to values, with equality left to the caller. A *mark* is a small
 /// value of the entry's own: to change it, the value need not be made anew.
 pub struct ShardMap<T, C: Copy = ()> {
-    root: Node<T, C>,
-    len: usize,
+    tree: ShardTree<T, C>,
     writer: Writer<T, C>,
     heir: Arc<Heir<T, C>>,
     /// The latest view; as long as nothing changes, it is the map.
@@ -92,26 +91,13 @@ impl<T: Send + Sync, C: Copy> ShardMap<T, C> {
         let heir = Arc::new(Heir(OnceLock::new()));
         let life = Arc::new(Life { _heir: Arc::clone(&heir) });
         Self {
-            root: Node::EMPTY,
-            len: 0,
+            tree: ShardTree::EMPTY,
             writer: Writer::default(),
             heir,
-            latest: Shards { root: Node::EMPTY, len: 0, life },
+            latest: Shards::new(ShardTree::EMPTY, life),
             changed: false,
             waiting: VecDeque::new(),
         }
-    }
-
-    /// Number of entries.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True if there is no entry.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Shards and branches copied so far: what changes cost.
@@ -120,38 +106,11 @@ impl<T: Send + Sync, C: Copy> ShardMap<T, C> {
         self.writer.copied
     }
 
-    /// The value under `hash` for which `same` holds.
-    #[inline]
-    pub fn get(&self, hash: u64, same: impl FnMut(&T, C) -> bool) -> Option<&Arc<T>> {
-        Some(self.entry(hash, same)?.0)
-    }
-
-    /// The same with the mark.
-    #[inline]
-    pub fn entry(&self, hash: u64, same: impl FnMut(&T, C) -> bool) -> Option<(&Arc<T>, C)> {
-        // SAFETY: what the root reaches is alive, and is changed only by `&mut self`.
-        unsafe { find(self.root, hash, same) }
-    }
-
-    /// Reads the path to `hash` and nothing else. In a large map each step waits for memory; several paths read one
-    /// after the other, before they are needed, wait together.
-    #[inline]
-    pub fn touch(&self, hash: u64) {
-        // SAFETY: as in `entry`.
-        core::hint::black_box(unsafe { find(self.root, hash ^ 1 << 63, |_, _| false) }.is_some());
-    }
-
-    /// All entries, in the order of the structure: the same for the same content and hashes, otherwise arbitrary.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<T>, C)> {
-        // SAFETY: as in `entry`.
-        unsafe { Iter::new(self.root) }
-    }
-
     /// Puts a value in, in place of the one for which `same` holds. True if there was one.
     pub fn insert(&mut self, hash: u64, value: Arc<T>, mark: C, same: impl FnMut(&T, C) -> bool) -> bool {
         self.changed = true;
-        let replaced = self.writer.insert(&mut self.root, 0, Entry::new(hash, value, mark), same);
-        self.len += usize::from(!replaced);
+        let replaced = self.writer.insert(&mut self.tree.root, 0, Entry::new(hash, value, mark), same);
+        self.tree.len += usize::from(!replaced);
         replaced
     }
 
@@ -165,7 +124,7 @@ impl<T: Send + Sync, C: Copy> ShardMap<T, C> {
         let there = self.get(hash, &mut same).is_some();
         if there {
             self.changed = true;
-            self.writer.mark(&mut self.root, hash, same, change);
+            self.writer.mark(&mut self.tree.root, hash, same, change);
         }
         there
     }
@@ -175,8 +134,8 @@ impl<T: Send + Sync, C: Copy> ShardMap<T, C> {
         let there = self.get(hash, &mut same).is_some();
         if there {
             self.changed = true;
-            self.len -= 1;
-            self.writer.remove(&mut self.root, 0, hash, &mut same);
+            self.tree.len -= 1;
+            self.writer.remove(&mut self.tree.root, 0, hash, &mut same);
         }
         there
     }
@@ -185,11 +144,11 @@ impl<T: Send + Sync, C: Copy> ShardMap<T, C> {
     pub fn view(&mut self) -> Shards<T, C> {
         if mem::take(&mut self.changed) {
             let life = Arc::new(Life { _heir: Arc::clone(&self.heir) });
-            let next = Shards { root: self.root, len: self.len, life };
+            let next = Shards::new(self.tree.again(), life);
             let before = mem::replace(&mut self.latest, next);
             self.writer.birth += 1;
             let retired = mem::take(&mut self.writer.retired);
-            self.waiting.push_back(Waiting { life: before.life, retired });
+            self.waiting.push_back(Waiting { life: before.into_life(), retired });
         }
         self.collect();
         self.latest.clone()
@@ -212,13 +171,22 @@ impl<T: Send + Sync, C: Copy> ShardMap<T, C> {
     }
 }
 
+impl<T, C: Copy> Deref for ShardMap<T, C> {
+    type Target = ShardTree<T, C>;
+
+    #[inline]
+    fn deref(&self) -> &ShardTree<T, C> {
+        &self.tree
+    }
+}
+
 impl<T, C: Copy> Drop for ShardMap<T, C> {
     fn drop(&mut self) {
         let retired = self.waiting.drain(..).map(|waiting| waiting.retired);
         let retired = retired.chain([mem::take(&mut self.writer.retired)]).collect();
         // SAFETY: a spare branch is reached by nothing else.
         self.writer.spare.drain(..).for_each(|spare| unsafe { spare.free() });
-        let left = self.heir.0.set(Left { root: self.root, retired });
+        let left = self.heir.0.set(Left { root: self.tree.root, retired });
         debug_assert!(left.is_ok(), "a map is dropped once");
     }
 }
@@ -245,7 +213,7 @@ impl<T: Send + Sync, C: Copy> Default for ShardMap<T, C> {
 
 impl<T, C: Copy> fmt::Debug for ShardMap<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardMap").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("ShardMap").field("len", &self.tree.len).finish_non_exhaustive()
     }
 }
 

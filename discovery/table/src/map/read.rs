@@ -1,19 +1,34 @@
 //! Reading: one version of a map, and the way through it.
 
 use core::fmt;
+use core::ops::Deref;
 use std::sync::Arc;
 
 use super::node::{Entry, FAN_OUT, Kind, Node};
 use super::{BITS, Life, ShardMap};
 
-/// One version of a [`ShardMap`], for reading. Clone is O(1).
-pub struct Shards<T, C: Copy = ()> {
+/// What is read of a [`ShardMap`] and of its versions, both of which lead here. There is no other way to one, and it
+/// cannot be taken out: as long as it is borrowed, what it reaches is alive (the map has it, or the version holds on to
+/// its life) and does not change (the map is not borrowed for writing, a version never changes).
+pub struct ShardTree<T, C: Copy = ()> {
     pub(super) root: Node<T, C>,
     pub(super) len: usize,
-    pub(super) life: Arc<Life<T, C>>,
 }
 
-impl<T: Send + Sync, C: Copy> Shards<T, C> {
+/// One version of a [`ShardMap`], for reading. Clone is O(1).
+pub struct Shards<T, C: Copy = ()> {
+    tree: ShardTree<T, C>,
+    life: Arc<Life<T, C>>,
+}
+
+impl<T, C: Copy> ShardTree<T, C> {
+    pub(super) const EMPTY: Self = Self { root: Node::EMPTY, len: 0 };
+
+    /// The same tree, for one more version.
+    pub(super) fn again(&self) -> Self {
+        Self { root: self.root, len: self.len }
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -35,8 +50,19 @@ impl<T: Send + Sync, C: Copy> Shards<T, C> {
     /// The same with the mark. No lock, no allocation.
     #[inline]
     pub fn entry(&self, hash: u64, same: impl FnMut(&T, C) -> bool) -> Option<(&Arc<T>, C)> {
-        // SAFETY: what a view reaches is not changed, and not freed while `life` is held.
+        // SAFETY: see the type.
         unsafe { find(self.root, hash, same) }
+    }
+
+    /// Reads the path to `hash` and nothing else. In a large map each step waits for memory; several paths read one
+    /// after the other, before they are needed, wait together.
+    #[inline]
+    pub fn touch(&self, hash: u64) {
+        // The last bit chooses no child of a map that fits into memory, so this is another hash on the same path: no
+        // value is looked at.
+        let beside = hash ^ (1 << 63);
+        // SAFETY: see the type.
+        core::hint::black_box(unsafe { find(self.root, beside, |_, _| false) }.is_some());
     }
 
     /// The values, with their marks, in those parts of the map that are not shared with `other`: all that may differ, and
@@ -44,22 +70,41 @@ impl<T: Send + Sync, C: Copy> Shards<T, C> {
     #[must_use]
     pub fn unshared<'a>(&'a self, other: &'a Self) -> Vec<(&'a Arc<T>, C)> {
         let mut found = Vec::new();
-        // SAFETY: as in `entry`, for both.
+        // SAFETY: see the type, for both.
         unsafe { unshared(self.root, other.root, &mut found) };
         found
     }
 
-    /// All entries, in the order of the structure: the same for the same content and hashes, otherwise arbitrary.
+    /// All entries, in an order that means nothing.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<T>, C)> {
-        // SAFETY: as in `entry`.
+        // SAFETY: see the type.
         unsafe { Iter::new(self.root) }
+    }
+}
+
+impl<T, C: Copy> Shards<T, C> {
+    pub(super) fn new(tree: ShardTree<T, C>, life: Arc<Life<T, C>>) -> Self {
+        Self { tree, life }
+    }
+
+    pub(super) fn into_life(self) -> Arc<Life<T, C>> {
+        self.life
+    }
+}
+
+impl<T, C: Copy> Deref for Shards<T, C> {
+    type Target = ShardTree<T, C>;
+
+    #[inline]
+    fn deref(&self) -> &ShardTree<T, C> {
+        &self.tree
     }
 }
 
 /// # Safety
 /// What `node` reaches is not freed, and not changed, during `'a`.
 #[inline]
-pub(super) unsafe fn find<'a, T: 'a, C: Copy + 'a>(
+unsafe fn find<'a, T: 'a, C: Copy + 'a>(
     mut node: Node<T, C>,
     hash: u64,
     mut same: impl FnMut(&T, C) -> bool,
@@ -102,7 +147,7 @@ unsafe fn unshared<'a, T: 'a, C: Copy + 'a>(
     }
 }
 
-pub(super) struct Iter<'a, T, C> {
+struct Iter<'a, T, C> {
     branches: Vec<core::slice::Iter<'a, Node<T, C>>>,
     entries: core::slice::Iter<'a, Entry<T, C>>,
 }
@@ -110,7 +155,7 @@ pub(super) struct Iter<'a, T, C> {
 impl<T, C: Copy> Iter<'_, T, C> {
     /// # Safety
     /// What `root` reaches is not freed, and not changed, during `'a`.
-    pub(super) unsafe fn new(root: Node<T, C>) -> Self {
+    unsafe fn new(root: Node<T, C>) -> Self {
         let mut iter = Self { branches: Vec::new(), entries: [].iter() };
         iter.enter(root);
         iter
@@ -144,7 +189,7 @@ impl<'a, T, C: Copy> Iterator for Iter<'a, T, C> {
 
 impl<T, C: Copy> Clone for Shards<T, C> {
     fn clone(&self) -> Self {
-        Self { root: self.root, len: self.len, life: Arc::clone(&self.life) }
+        Self { tree: self.tree.again(), life: Arc::clone(&self.life) }
     }
 }
 
@@ -157,5 +202,11 @@ impl<T: Send + Sync, C: Copy> Default for Shards<T, C> {
 impl<T, C: Copy> fmt::Debug for Shards<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shards").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl<T, C: Copy> fmt::Debug for ShardTree<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardTree").field("len", &self.len).finish_non_exhaustive()
     }
 }

@@ -15,6 +15,7 @@
 mod bind;
 mod handler;
 mod metrics;
+mod pace;
 mod parts;
 mod reply;
 mod tcp;

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Closed;
+use super::pace::Pace;
 use super::reply::Reply;
 use super::{DRAIN_MAX, Server};
 use crate::metrics::{Cells, Tally, Transport};
@@ -192,6 +193,8 @@ struct Connection {
     in_progress: JoinSet<Option<Reply>>,
     /// Transfers whose messages are still to come; the first one's go first.
     transfers: VecDeque<Messages>,
+    /// Of the first of them.
+    pace: Pace,
 }
 
 /// What stands at the front of the input.
@@ -214,6 +217,7 @@ impl Connection {
             output: Vec::new(),
             in_progress: JoinSet::new(),
             transfers: VecDeque::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -256,7 +260,12 @@ impl Connection {
                 () = stop.cancelled(), if ending.is_none() => ending = Some(Closed::Stopped),
                 message = next_message(&mut self.transfers), if !self.transfers.is_empty() => {
                     if let Some(message) = message {
+                        if !self.pace.is_kept(message.len(), Instant::now()) {
+                            return Ok(Closed::Slow);
+                        }
                         self.frame(&message);
+                    } else {
+                        self.pace = Pace::default();
                     }
                 }
                 Some(reply) = self.in_progress.join_next() => {

@@ -1,12 +1,9 @@
 //! Where the messages of a transfer leave: filled, signed, handed to the connection.
 
 use core::ops::ControlFlow;
-use core::time::Duration;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 
 use super::journal::Difference;
 use super::message::Message;
@@ -20,12 +17,7 @@ const MESSAGE_LEN: usize = 32 << 10;
 /// A message that one record fills may be longer (RFC 1035 §4.2.2).
 const MESSAGE_LEN_MAX: usize = 65_535;
 
-/// A transfer holds on to a version of the zone, and with it to all that the table has replaced since: whoever is
-/// slower than this after the time of grace has to come again.
-const OCTETS_PER_SECOND_MIN: u64 = 256 << 10;
-const GRACE: Duration = Duration::from_secs(60);
-
-/// Nobody takes the messages any more, or too slowly.
+/// Nobody takes the messages any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
@@ -36,14 +28,11 @@ pub(super) struct Outlet {
     /// Over UDP: the most that one message may have, the signature not counted.
     datagram: Option<usize>,
     octets: u64,
-    start: Instant,
-    runtime: Handle,
 }
 
 impl Outlet {
-    /// To be called on a thread of a runtime.
     pub(super) fn new(sink: mpsc::Sender<Vec<u8>>, signer: Option<Signer>, datagram: Option<usize>) -> Self {
-        Self { sink, signer, datagram, octets: 0, start: Instant::now(), runtime: Handle::current() }
+        Self { sink, signer, datagram, octets: 0 }
     }
 
     /// Octets sent.
@@ -131,32 +120,7 @@ impl Outlet {
         if let Some(signer) = &mut self.signer {
             signer.sign(&mut packet, super::follow::unix_seconds());
         }
-        let limit = self.start + GRACE + Duration::from_secs(self.octets / OCTETS_PER_SECOND_MIN);
         self.octets += packet.len() as u64;
-        let sent = self.runtime.block_on(async { timeout_at(limit, self.sink.send(packet)).await });
-        sent.map_err(|_| Broken)?.map_err(|_| Broken)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_broken_off() {
-        let (sink, mut messages) = mpsc::channel(1);
-        let sending = tokio::task::spawn_blocking(move || {
-            let mut outlet = Outlet::new(sink, None, None);
-            let first = outlet.send(vec![0; 512 << 10]);
-            (first, outlet.send(vec![0; 1]))
-        });
-        while messages.is_empty() {
-            tokio::task::yield_now().await;
-        }
-        // A time of grace, and two seconds for what was taken.
-        tokio::time::advance(GRACE + Duration::from_secs(3)).await;
-        let outcome = sending.await.expect("it does not panic");
-        assert_eq!(outcome, (Ok(()), Err(Broken)));
-        assert!(messages.recv().await.is_some());
+        self.sink.blocking_send(packet).map_err(|_| Broken)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  request ─► open ─┬─ unsigned ───────────────────────────► as it is
 //!                   ├─ good: the message without its TSIG ─► reply ─► Signer::sign ─► reply, TSIG
-//!                   ├─ bad key, signature, time ───────────► NOTAUTH, ready to be sent
+//!                   ├─ bad key, signature, length, time ───► NOTAUTH, ready to be sent
 //!                   └─ no signature by its form ───────────► FORMERR
 //! ```
 //!
@@ -64,8 +64,8 @@ pub fn open(packet: &[u8], keys: &Keys, now: u64) -> Opened {
     if record.mac.len() > expected || record.mac.len() < (expected / 2).max(10) {
         return Opened::Malformed;
     }
-    // Only replies tell an error. And what we sign for whoever asks must never be a request that is taken.
-    if record.error != 0 || !record.other.is_empty() {
+    // Only replies tell an error (RFC 8945 §4.2). And a refusal of ours must never be a request that is taken.
+    if record.error != 0 {
         return Opened::Malformed;
     }
     if record.mac.len() < expected {
@@ -79,7 +79,7 @@ pub fn open(packet: &[u8], keys: &Keys, now: u64) -> Opened {
         return Opened::Bad(unsigned_refusal(&message, &record, Error::Signature), "bad_signature");
     }
     if now.abs_diff(record.time) > record.fudge.into() {
-        return Opened::Bad(signer.refusal(&message, &record, Error::Time, now), "bad_time");
+        return Opened::Bad(signer.wrong_time(&message, &record, now), "bad_time");
     }
     Opened::Good(message, signer)
 }
@@ -170,15 +170,11 @@ impl Signer {
         self.prior = mac.as_ref().to_vec();
     }
 
-    /// NOTAUTH, signed. Of a clock that is off it tells ours (RFC 8945 §5.2.3).
-    fn refusal(&mut self, message: &[u8], record: &TsigRecord<'_>, error: Error, now: u64) -> Vec<u8> {
+    /// NOTAUTH, signed: the client's clock is off, and ours is told (RFC 8945 §5.2.3).
+    fn wrong_time(&mut self, message: &[u8], record: &TsigRecord<'_>, now: u64) -> Vec<u8> {
         let mut reply = header_of_refusal(message);
-        let own = now.to_be_bytes();
-        let (time, other) = match error {
-            Error::Time => (record.time, &own[2..]),
-            _ => (now, &[][..]),
-        };
-        self.sign_with(&mut reply, (time, record.fudge), error as u16, other, false);
+        let times = (record.time, record.fudge);
+        self.sign_with(&mut reply, times, Error::Time as u16, &now.to_be_bytes()[2..], false);
         reply
     }
 

@@ -9,7 +9,7 @@ use super::records::{FIXED_LEN, QUESTION, addresses, fitting, head, record, turn
 use super::{Written, is_apex};
 use crate::wire::{HEADER_LEN, NAME_LEN_MAX, Query, Rcode, Reply, Section, rtype};
 use crate::zone::{
-    Fixed, Host, INST, NodeEntry, Part, PartKind, PartRef, PtrName, ServiceEntry, Target, Zone, Zones,
+    Claims, Fixed, Host, INST, NodeEntry, Part, PartKind, PartRef, PtrName, ServiceEntry, Target, Zone, Zones,
 };
 
 /// Octets of an SRV record's data before its target: priority, weight, port (RFC 2782).
@@ -197,7 +197,7 @@ impl<'a, 'o> Composer<'a, 'o> {
     }
 
     /// PTR records of one served address, which is answered as a zone of its own.
-    pub(super) fn pointer(mut self, names: &[(PtrName, u32)]) -> Written {
+    pub(super) fn pointer(mut self, names: &[(PtrName, Claims)]) -> Written {
         let fixed = self.fixed();
         match self.query.qtype() {
             rtype::PTR => {

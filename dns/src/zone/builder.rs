@@ -242,8 +242,7 @@ impl State {
             changed.merge(self.service(name, before.as_ref(), after.as_ref()));
         }
         for (before, after) in &changes.nodes {
-            let problems = self.node(before.as_ref(), after.as_ref());
-            changed.merge(Changed { zone: true, problems });
+            changed.merge(self.node(before.as_ref(), after.as_ref()));
         }
         let complete = self.is_complete(core);
         changed.zone |= complete != zone.complete;
@@ -274,22 +273,22 @@ impl State {
         }
         sorted_difference(&before.nodes, &after.nodes, |node, _| self.names.touch(&node.name));
         sorted_difference(&before.reverse, &after.reverse, |(address, _), _| self.reverse.touch(*address));
-        let reverse = sorted_difference(&before.reverse, &after.reverse, |address_and_name, more| {
-            let (address, name) = address_and_name;
-            if more {
-                self.reverse.claim(*address, name.clone())
-            } else {
-                self.reverse.release(*address, name)
-            }
+        let mut seen = zone_changed;
+        sorted_difference(&before.reverse, &after.reverse, |(address, name), more| {
+            seen |= match more {
+                true => self.reverse.claim(*address, name.clone()),
+                false => self.reverse.release(*address, name),
+            };
         });
-        let nodes = sorted_difference(&before.nodes, &after.nodes, |node, more| {
-            let several = match more {
+        sorted_difference(&before.nodes, &after.nodes, |node, more| {
+            let claimed = match more {
                 true => claim_node(&mut self.names, node, false),
                 false => release_node(&mut self.names, node),
             };
-            problems |= several && self.judge_node(&node.name);
+            seen |= claimed.seen;
+            problems |= claimed.several && self.judge_node(&node.name);
         });
-        Changed { zone: zone_changed || reverse || nodes || problems, problems }
+        Changed { zone: seen || problems, problems }
     }
 
     fn note(&mut self, subject: Subject, problems: Vec<Problem>) {
@@ -322,27 +321,29 @@ impl State {
         news
     }
 
-    /// Takes a node from what it was to what it is. True if what is wrong with names changed.
-    fn node(&mut self, before: Option<&Arc<NodeFact>>, after: Option<&Arc<NodeFact>>) -> bool {
+    /// Takes a node from what it was to what it is.
+    fn node(&mut self, before: Option<&Arc<NodeFact>>, after: Option<&Arc<NodeFact>>) -> Changed {
         let name =
             |node: Option<&Arc<NodeFact>>| node.and_then(|node| self.schema().node(node, &self.context));
         let (before, after) = (name(before), name(after));
-        let mut news = false;
+        let (mut seen, mut problems) = (false, false);
         for node in after.iter() {
-            let several = claim_node(&mut self.names, node, false);
-            news |= several && self.judge_node(&node.name);
+            let claimed = claim_node(&mut self.names, node, false);
+            seen |= claimed.seen;
+            problems |= claimed.several && self.judge_node(&node.name);
             for address in &node.addresses {
-                self.reverse.claim(*address, PtrName::Node(node.name.as_slice().into()));
+                seen |= self.reverse.claim(*address, PtrName::Node(node.name.as_slice().into()));
             }
         }
         for node in before.iter() {
-            let several = release_node(&mut self.names, node);
-            news |= several && self.judge_node(&node.name);
+            let claimed = release_node(&mut self.names, node);
+            seen |= claimed.seen;
+            problems |= claimed.several && self.judge_node(&node.name);
             for address in &node.addresses {
-                self.reverse.release(*address, &PtrName::Node(node.name.as_slice().into()));
+                seen |= self.reverse.release(*address, &PtrName::Node(node.name.as_slice().into()));
             }
         }
-        news
+        Changed { zone: seen || problems, problems }
     }
 }
 
@@ -362,13 +363,12 @@ fn put_names(names: &mut NamesWriter, before: &[OwnName], after: &[OwnName], ent
 }
 
 /// Walks two sorted lists together: `each(item, true)` for what only `after` has, `each(item, false)` for
-/// what only `before` has; additions of one value come before its removals. True if they differ.
-fn sorted_difference<T: Ord>(before: &[T], after: &[T], mut each: impl FnMut(&T, bool)) -> bool {
+/// what only `before` has; additions of one value come before its removals.
+fn sorted_difference<T: Ord>(before: &[T], after: &[T], mut each: impl FnMut(&T, bool)) {
     let (mut before, mut after) = (before, after);
-    let mut differ = false;
     loop {
         match (before.split_first(), after.split_first()) {
-            (None, None) => return differ,
+            (None, None) => return,
             (Some((old, rest)), Some((new, others))) if old == new => {
                 (before, after) = (rest, others);
                 continue;
@@ -381,9 +381,8 @@ fn sorted_difference<T: Ord>(before: &[T], after: &[T], mut each: impl FnMut(&T,
                 each(new, true);
                 after = others;
             }
-            (Some(_), None) => return differ,
+            (Some(_), None) => return,
         }
-        differ = true;
     }
 }
 

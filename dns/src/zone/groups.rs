@@ -9,7 +9,7 @@ use super::entry::Target;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Groups {
     /// Where the runs of each group end.
-    ends: Box<[GroupEnds]>,
+    ends: SmallVec<[GroupEnds; 2]>,
     /// Addresses of the groups but the first, which stand in the entry.
     v4: Box<[[u8; 4]]>,
     v6: Box<[[u8; 16]]>,
@@ -79,7 +79,7 @@ impl<'e> Group<'e> {
 /// Puts record sets behind one another.
 #[derive(Default)]
 pub(super) struct GroupBuilder {
-    ends: Vec<GroupEnds>,
+    ends: SmallVec<[GroupEnds; 2]>,
     first_v4: SmallVec<[[u8; 4]; 4]>,
     v4: Vec<[u8; 4]>,
     v6: Vec<[u8; 16]>,
@@ -117,7 +117,7 @@ impl GroupBuilder {
 
     pub(super) fn finish(self, ports: usize) -> (SmallVec<[[u8; 4]; 4]>, Groups) {
         let groups = Groups {
-            ends: self.ends.into(),
+            ends: self.ends,
             v4: self.v4.into(),
             v6: self.v6.into(),
             targets: self.targets.into(),

@@ -9,6 +9,7 @@
 //! shards they stand in. Entries are shared by all names of a service; see `entry.rs` for what they hold.
 
 mod builder;
+mod claims;
 mod entry;
 mod explain;
 mod groups;
@@ -27,6 +28,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 pub use builder::ZoneBuilder;
+pub(crate) use claims::Claims;
 pub(crate) use entry::{Host, Part, PartKind, ServiceEntry, Target};
 pub use explain::{Match, Meaning, Scope, Selection};
 pub(crate) use lookup::Found;
@@ -94,7 +96,7 @@ impl Zones {
     }
 
     /// The first zone that serves `address`, and the names it goes by there.
-    pub(crate) fn reverse(&self, address: IpAddr) -> Option<(&Zone, &[(PtrName, u32)])> {
+    pub(crate) fn reverse(&self, address: IpAddr) -> Option<(&Zone, &[(PtrName, Claims)])> {
         self.zones.iter().find_map(|zone| Some((zone, zone.reverse.get(address)?)))
     }
 }

@@ -16,6 +16,8 @@ use portolan_table::{
     sanitise_label,
 };
 
+use smallvec::SmallVec;
+
 use super::entry::{Host, InstanceLabel, Owner, Part, PartKind, Port, ServiceEntry, Target, Text};
 use super::groups::GroupBuilder;
 use super::ports::ports;
@@ -132,7 +134,7 @@ struct Compiler<'a> {
     groups: GroupBuilder,
     /// Which hosts each group is made of, for finding groups that are the same.
     selections: Vec<Vec<bool>>,
-    texts: Vec<Text>,
+    texts: SmallVec<[Text; 1]>,
 }
 
 /// A fault domain as a source names it, and its label.
@@ -427,14 +429,14 @@ impl<'a> Compiler<'a> {
             v6: self.v6.into(),
             ports: self.ports.into_iter().map(|(_, port)| port).collect(),
             parts: self.context.shared_parts(&self.parts),
-            texts: self.texts.into(),
+            texts: self.texts,
         }
     }
 }
 
 /// One TXT record per source: its name, the version of its definition, the labels chosen by configuration.
-fn texts(service: &Service, context: &Context) -> Vec<Text> {
-    let mut texts = Vec::new();
+fn texts(service: &Service, context: &Context) -> SmallVec<[Text; 1]> {
+    let mut texts = SmallVec::new();
     for (id, spec) in &service.specs {
         let Some(source) = context.source(*id) else { continue };
         let mut data = Vec::new();

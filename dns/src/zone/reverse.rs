@@ -6,6 +6,7 @@ use std::sync::Arc;
 use portolan_table::{ShardMap, Shards, index_hash};
 use smallvec::{SmallVec, smallvec};
 
+use super::claims::Claims;
 use super::entry::InstanceLabel;
 
 /// Address → the names it goes by in one zone, for readers. Clone is O(1).
@@ -20,7 +21,7 @@ pub(crate) struct ReverseWriter(ShardMap<Names>);
 struct Names {
     address: IpAddr,
     /// Sorted, with the number of claims on each.
-    names: SmallVec<[(PtrName, u32); 1]>,
+    names: SmallVec<[(PtrName, Claims); 1]>,
 }
 
 /// What a PTR record points at, relative to the apex.
@@ -61,7 +62,7 @@ pub(crate) const INST: &[u8] = b"\x04inst";
 
 impl Reverse {
     /// The names of `address`; `None` if it is not served. No lock, no allocation.
-    pub(crate) fn get(&self, address: IpAddr) -> Option<&[(PtrName, u32)]> {
+    pub(crate) fn get(&self, address: IpAddr) -> Option<&[(PtrName, Claims)]> {
         self.0.get(hash(address), |names, ()| names.address == address).map(|names| &*names.names)
     }
 
@@ -82,36 +83,50 @@ impl ReverseWriter {
         self.0.touch(hash(address));
     }
 
-    /// One more reason why `address` goes by `name`.
-    pub(crate) fn claim(&mut self, address: IpAddr, name: PtrName) {
+    /// One more reason why `address` goes by `name`. True if it did not before.
+    pub(crate) fn claim(&mut self, address: IpAddr, name: PtrName) -> bool {
         let (hash, same) = (hash(address), |names: &Names, ()| names.address == address);
         let Some(old) = self.0.get(hash, same) else {
-            self.0.insert(hash, Arc::new(Names { address, names: smallvec![(name, 1)] }), (), same);
-            return;
+            let names = Names { address, names: smallvec![(name, Claims::one())] };
+            self.0.insert(hash, Arc::new(names), (), same);
+            return true;
         };
-        let mut names = Names::clone(old);
-        match names.names.binary_search_by(|(n, _)| n.cmp(&name)) {
-            Ok(at) => names.names[at].1 += 1,
-            Err(at) => names.names.insert(at, (name, 1)),
+        match old.place_of(&name) {
+            Ok(at) => {
+                old.names[at].1.add();
+                false
+            }
+            Err(at) => {
+                let mut names = Names::clone(old);
+                names.names.insert(at, (name, Claims::one()));
+                self.0.insert(hash, Arc::new(names), (), same);
+                true
+            }
         }
-        self.0.insert(hash, Arc::new(names), (), same);
     }
 
-    /// One reason less; with the last one the name goes, with the last name the address.
-    pub(crate) fn release(&mut self, address: IpAddr, name: &PtrName) {
+    /// One reason less; with the last one the name goes, with the last name the address. True if it goes.
+    pub(crate) fn release(&mut self, address: IpAddr, name: &PtrName) -> bool {
         let (hash, same) = (hash(address), |names: &Names, ()| names.address == address);
-        let Some(old) = self.0.get(hash, same) else { return };
-        let mut names = Names::clone(old);
-        let Ok(at) = names.names.binary_search_by(|(n, _)| n.cmp(name)) else { return };
-        names.names[at].1 -= 1;
-        if names.names[at].1 == 0 {
-            names.names.remove(at);
+        let Some(old) = self.0.get(hash, same) else { return false };
+        let Ok(at) = old.place_of(name) else { return false };
+        if old.names[at].1.take() > 0 {
+            return false;
         }
+        let mut names = Names::clone(old);
+        names.names.remove(at);
         if names.names.is_empty() {
             self.0.remove(hash, same);
         } else {
             self.0.insert(hash, Arc::new(names), (), same);
         }
+        true
+    }
+}
+
+impl Names {
+    fn place_of(&self, name: &PtrName) -> Result<usize, usize> {
+        self.names.binary_search_by(|(own, _)| own.cmp(name))
     }
 }
 

@@ -123,7 +123,7 @@ fn a_zone_that_lacks_a_source_is_not_given_away() {
 fn transfers_at_once_are_limited_and_a_slow_client_costs_its_own() {
     let config = open_config();
     let transfer_config = Transfer { transfers_max: 1, ..config.transfer.clone() };
-    let mut node = Node::start(&Config { transfer: transfer_config, tcp_idle: PATIENCE / 20, ..config });
+    let mut node = Node::start(&Config { transfer: transfer_config, tcp_idle: PATIENCE / 60, ..config });
     node.publish(&[("large", 6000)]);
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_dns::transfer::{Difference, records_of};
-use portolan_table::{Admission, Outside, Protocol, Service};
+use portolan_table::{Admission, ChangeSet, Outside, Protocol, Service};
 use proptest::prelude::*;
 
 use crate::cluster::{Cluster, Task, config, query, service, text};
@@ -183,4 +183,30 @@ proptest! {
             prop_assert_eq!(BTreeSet::from_iter(records), have.clone());
         }
     }
+}
+
+/// A secondary need not be told, and a reader finds the version it had.
+#[test]
+fn one_more_reason_for_a_name_makes_no_version_of_the_zone() {
+    let task = Task {
+        source: 0,
+        id: "t1",
+        addresses: &["10.0.0.1"],
+        node: Some("n-1"),
+        zone: None,
+        admission: Admission::In,
+        weight: 1,
+    };
+    let mut cluster = Cluster::with(vec![service("a").defined_by(0, &[]).member(task).done()]);
+    let serial = cluster.zones(|zones| zones.serial());
+    let stands = everything(&cluster);
+    cluster.node("n-1", &["10.0.0.1"]);
+    assert_eq!((cluster.zones(|zones| zones.serial()), everything(&cluster)), (serial, stands));
+    cluster.remove("a");
+    cluster.expect("n-1.node.svc.cluster A", &["NOERROR aa", "n-1.node.svc.cluster. 5 A 10.0.0.1"]);
+    let mut change = ChangeSet::default();
+    change.remove_node("n-1".into());
+    cluster.publisher.apply(change);
+    assert!(cluster.ask("n-1.node.svc.cluster A").starts_with("NXDOMAIN"));
+    assert!(cluster.ask("1.0.0.10.in-addr.arpa PTR").starts_with("not ours"));
 }

@@ -16,7 +16,9 @@ use core::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_table::{Health, Instance, InstanceState, NodeFact, ServiceSpec, SharedStr, SourceId};
+use portolan_table::{
+    ClusterFact, FactKey, Health, Instance, InstanceState, NodeFact, ServiceSpec, SharedStr, SourceId,
+};
 use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -92,6 +94,10 @@ pub enum Change {
     Node(Arc<NodeFact>),
     /// Such a node is gone.
     RemoveNode(SharedStr),
+    /// A fact of the cluster, new or in place of its former self.
+    Fact(Arc<ClusterFact>),
+    /// Such a fact holds no more.
+    RemoveFact(FactKey),
     /// The stream gave a sign of life: what was told still stands.
     Alive,
     /// Something odd in one object, which was left out or read as well as possible. Counted, logged, shown.

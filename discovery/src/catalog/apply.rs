@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use portolan_table::{
-    Address, Health, Instance, InstanceState, Provenance, ServiceSpec, SharedStr, Standing,
+    Address, ClusterFact, FactKey, Health, Instance, InstanceState, Provenance, ServiceSpec, SharedStr,
+    Standing,
 };
 
 use super::removal::{self, Withheld};
 use super::state::{List, PartState};
-use super::{Applied, Catalog, INSTANCES_MAX, Index, SERVICES_MAX, SourceState, unclaim};
+use super::{Applied, Catalog, FACTS_MAX, INSTANCES_MAX, Index, SERVICES_MAX, SourceState, unclaim};
 use crate::source::Change;
 
 impl Catalog {
@@ -18,7 +19,7 @@ impl Catalog {
     /// known (a source taken out of the configuration) is ignored.
     pub(crate) fn apply(&mut self, feed: u16, change: Change, received: Instant, now: Instant) -> Applied {
         let Some(at) = self.position(feed) else { return Applied::Nothing };
-        let before = (self.index.touches, self.index.nodes.is_touched(), self.sources_touched);
+        let before = self.touched();
         let state = &mut self.sources[at];
         match change {
             Change::Lost { kind, message } => self.lose(at, kind, message, now),
@@ -44,8 +45,11 @@ impl Catalog {
                 self.index.apply(state, change);
             }
         }
-        let after = (self.index.touches, self.index.nodes.is_touched(), self.sources_touched);
-        if before == after { Applied::Nothing } else { Applied::Touched }
+        if before == self.touched() { Applied::Nothing } else { Applied::Touched }
+    }
+
+    fn touched(&self) -> (u64, bool, bool) {
+        (self.index.touches, self.index.nodes.is_touched(), self.sources_touched)
     }
 
     /// Ends a list: if it is whole, sweeps what it did not name. False if the removal guard wants to see it twice.
@@ -107,6 +111,8 @@ impl Index {
                 self.nodes.tell(state.feed, fact);
             }
             Change::RemoveNode(name) => self.nodes.untell(state.feed, &name),
+            Change::Fact(fact) => self.put_fact(state, fact),
+            Change::RemoveFact(key) => self.remove_fact(state, &key),
             Change::Problem { place, message } => {
                 // Told in place of the service: what is held of it stays, it is not known to be gone.
                 if let List::Open { seen, .. } = &mut state.list
@@ -288,9 +294,40 @@ impl Index {
         self.touch_key(state, key);
     }
 
+    /// Puts a fact in, or in place of its former self.
+    pub(super) fn put_fact(&mut self, state: &mut SourceState, fact: Arc<ClusterFact>) {
+        let key = fact.key();
+        if let List::Open { facts, .. } = &mut state.list {
+            facts.insert(key.clone());
+        }
+        let known = state.facts.get(&key);
+        if known == Some(&fact) {
+            return;
+        }
+        if known.is_none() && state.facts.len() >= FACTS_MAX {
+            let place = "cluster".into();
+            state.problem(&place, "a fact is left out: the source knows more than this process takes");
+            return;
+        }
+        state.facts.insert(key.clone(), fact);
+        self.touch_fact(state, key);
+    }
+
+    fn remove_fact(&mut self, state: &mut SourceState, key: &FactKey) {
+        if let Some((key, _)) = state.facts.remove_entry(key) {
+            self.touch_fact(state, key);
+        }
+    }
+
+    fn touch_fact(&mut self, state: &mut SourceState, key: FactKey) {
+        self.touches += 1;
+        state.unsaved = true;
+        self.facts_touched.insert((state.config.id, key));
+    }
+
     /// Takes away what a list did not name: `unnamed` services, instances of those it named, nodes if it is whole.
     fn sweep(&mut self, state: &mut SourceState, list: List, whole: bool, unnamed: &[SharedStr]) {
-        let List::Open { nodes, problems, withheld, .. } = list else { return };
+        let List::Open { nodes, facts, problems, withheld, .. } = list else { return };
         for key in unnamed {
             self.remove_service(state, key);
         }
@@ -304,6 +341,11 @@ impl Index {
                 self.nodes.untell(state.feed, &fact.name);
             }
         }
+        let unsaid = |key: &&FactKey| whole && !facts.contains(*key);
+        let unsaid: Vec<FactKey> = state.facts.keys().filter(unsaid).cloned().collect();
+        for key in &unsaid {
+            self.remove_fact(state, key);
+        }
         state.problems = problems;
         state.report_due = true;
     }
@@ -316,6 +358,9 @@ impl Index {
         }
         for fact in self.nodes.told_by(state.feed) {
             self.nodes.untell(state.feed, &fact.name);
+        }
+        for key in std::mem::take(&mut state.facts).into_keys() {
+            self.facts_touched.insert((state.config.id, key));
         }
         state.instances = 0;
         state.unsaved = false;

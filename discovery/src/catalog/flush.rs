@@ -41,6 +41,13 @@ impl Catalog {
                 None => set.remove_node(name),
             }
         }
+        for (source, key) in std::mem::take(&mut self.index.facts_touched) {
+            let state = self.sources.iter().find(|state| state.config.id == source);
+            match state.and_then(|state| state.facts.get(&key)) {
+                Some(fact) => set.upsert_fact(source, Arc::clone(fact)),
+                None => set.remove_fact(source, key),
+            }
+        }
         if std::mem::take(&mut self.sources_touched) {
             set.set_sources(self.sources.iter().map(SourceState::status).collect());
         }

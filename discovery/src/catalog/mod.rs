@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use portolan_table::{
-    Health, Instance, ServiceName, ServiceSpec, SharedStr, SlotRegistry, SourceId, Standing,
+    FactKey, Health, Instance, ServiceName, ServiceSpec, SharedStr, SlotRegistry, SourceId, Standing,
 };
 use smallvec::SmallVec;
 
@@ -48,6 +48,9 @@ pub(crate) use state::SourceState;
 pub(crate) const SERVICES_MAX: usize = 1_000_000;
 /// Instances one source may hold; more are refused and reported.
 pub(crate) const INSTANCES_MAX: usize = 4_000_000;
+
+/// Facts of one source's cluster; more are refused and reported.
+pub(crate) const FACTS_MAX: usize = 1_000_000;
 
 /// A service with its instances, as it is saved and loaded.
 pub(crate) type Saved = (Arc<ServiceSpec>, Vec<Arc<Instance>>);
@@ -84,6 +87,7 @@ struct Index {
     /// Grows with every touch.
     touches: u64,
     nodes: Nodes,
+    facts_touched: HashSet<(SourceId, FactKey), RandomState>,
     checks: Checks,
     interner: Interner,
 }
@@ -111,6 +115,9 @@ impl Catalog {
             != (config.id, config.merge, config.priority);
         if differs {
             self.index.touched.extend(state.services.values().map(|part| part.spec.name.clone()));
+            for id in [state.config.id, config.id] {
+                self.index.facts_touched.extend(state.facts.keys().map(|key| (id, key.clone())));
+            }
         }
         state.resave |= Identity::of(&state.config) != Identity::of(&config);
         state.config = config;

@@ -30,7 +30,13 @@ pub(super) fn open(state: &SourceState) -> List {
         before: endpoint_count(state.services.values().flat_map(|part| &part.instances)),
         instances: HashMap::default(),
     });
-    List::Open { seen: HashSet::default(), nodes: HashSet::default(), problems: Default::default(), withheld }
+    List::Open {
+        seen: HashSet::default(),
+        nodes: HashSet::default(),
+        facts: HashSet::default(),
+        problems: Default::default(),
+        withheld,
+    }
 }
 
 impl Withheld {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use portolan_table::{
-    Instance, InstanceEndpoint, MergePolicy, ServiceName, ServiceSpec, SharedStr, SourceStatus, Standing,
+    ClusterFact, FactKey, Instance, InstanceEndpoint, MergePolicy, ServiceName, ServiceSpec, SharedStr,
+    SourceStatus, Standing,
 };
 
 use super::removal::Withheld;
@@ -63,6 +64,8 @@ pub(crate) enum List {
         seen: HashSet<SharedStr, RandomState>,
         /// Nodes told.
         nodes: HashSet<SharedStr, RandomState>,
+        /// Facts told.
+        facts: HashSet<FactKey, RandomState>,
         /// Problems told.
         problems: BTreeMap<SharedStr, String>,
         /// Instances that it takes away, if it may take away more than is allowed unconfirmed.
@@ -87,6 +90,8 @@ pub(crate) struct SourceState {
     pub(crate) config: SourceConfig,
     /// Its services by native key.
     pub(crate) services: HashMap<SharedStr, PartState, RandomState>,
+    /// What it says of its cluster.
+    pub(crate) facts: HashMap<FactKey, Arc<ClusterFact>, RandomState>,
     /// Number of instances in `services`.
     pub(crate) instances: usize,
     /// The list being told.
@@ -128,6 +133,7 @@ impl SourceState {
             feed,
             config,
             services: HashMap::default(),
+            facts: HashMap::default(),
             instances: 0,
             list: List::None,
             unconfirmed: false,

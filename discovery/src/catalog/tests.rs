@@ -1,5 +1,6 @@
 //! The catalog from the outside: changes in, services of the published table out.
 
+mod facts;
 mod merging;
 mod rules;
 mod simulation;

@@ -25,6 +25,7 @@
 //! assert!(table.load().service("web.shop.prod").is_some());
 //! ```
 
+mod cluster;
 mod hash;
 mod map;
 mod model;
@@ -38,6 +39,10 @@ mod snapshot;
 /// A text that many may hold: one word where it stands, one allocation however many hold it. There is at least
 /// one for every instance, so that the second word of an `Arc<str>` would be paid for a million times.
 pub use arcstr::ArcStr as SharedStr;
+pub use cluster::{
+    Agent, ClusterFact, Contact, Definition, Discovery, DiscoveryPort, FactKey, Masters, Placement,
+    Scheduler, Visibility,
+};
 pub use hash::{index_hash, stable_hash};
 pub use map::{ShardMap, ShardTree, Shards};
 pub use model::{
@@ -49,7 +54,7 @@ pub use name::{
     sanitise_label,
 };
 pub use publish::{
-    ChangeSet, Changes, NodeChange, Published, Publisher, ServiceChange, ViewBuilder, ViewKey,
+    ChangeSet, Changes, FactChange, NodeChange, Published, Publisher, ServiceChange, ViewBuilder, ViewKey,
 };
 pub use route::{HeaderMatch, HostMatch, PathMatch, RouteMatch, RouteOrigin, RouteSpec, RouteTarget};
 pub use service::{Admission, Endpoint, Member, Outside, Service, ServicePort};

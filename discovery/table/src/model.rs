@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::SharedStr;
+use crate::cluster::Placement;
 use crate::name::ServiceName;
 use crate::route::RouteSpec;
 
@@ -116,7 +117,7 @@ pub enum AppProtocol {
 }
 
 /// Names and values as the scheduler's users wrote them, sorted by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Labels(Box<[(SharedStr, SharedStr)]>);
 
@@ -222,6 +223,12 @@ pub enum Provenance {
     NodeNameResolved,
     /// The task's own network status.
     TaskNetwork,
+    /// An earlier network status of the task: its latest one says nothing of addresses.
+    TaskNetworkBefore,
+    /// A label that Mesos's containerizer put on the task's status.
+    ContainerizerLabel,
+    /// A label that Mesos's Docker containerizer put on the task's status.
+    DockerLabel,
     /// The pod's network status.
     PodNetwork,
     /// A registry entry or a configuration file.
@@ -236,6 +243,9 @@ impl Provenance {
             Self::NodeAddress => "node address",
             Self::NodeNameResolved => "node name, resolved",
             Self::TaskNetwork => "task network status",
+            Self::TaskNetworkBefore => "earlier task network status",
+            Self::ContainerizerLabel => "containerizer label of the task status",
+            Self::DockerLabel => "docker label of the task status",
             Self::PodNetwork => "pod network status",
             Self::Registered => "registered",
         }
@@ -411,6 +421,9 @@ pub struct Instance {
     /// Metadata beyond that of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Arc<Labels>>,
+    /// How its scheduler placed it, where other programs' zones are made of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Arc<Placement>>,
 }
 
 impl Instance {
@@ -431,6 +444,7 @@ impl Instance {
             started_ms: 0,
             version: None,
             metadata: None,
+            placement: None,
         }
     }
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::SharedStr;
+use crate::cluster::{ClusterFact, FactKey};
 use crate::hash::index_hash;
 use crate::map::ShardMap;
-use crate::model::{NodeFact, SourceStatus};
+use crate::model::{NodeFact, SourceId, SourceStatus};
 use crate::name::ServiceName;
 use crate::service::Service;
 use crate::snapshot::{Core, Generation, Snapshot, Table};
@@ -20,6 +21,7 @@ use crate::snapshot::{Core, Generation, Snapshot, Table};
 pub struct ChangeSet {
     services: Vec<(ServiceName, Option<Arc<Service>>)>,
     nodes: Vec<(SharedStr, Option<Arc<NodeFact>>)>,
+    facts: Vec<(SourceId, FactKey, Option<Arc<ClusterFact>>)>,
     sources: Option<Vec<SourceStatus>>,
 }
 
@@ -44,6 +46,16 @@ impl ChangeSet {
         self.nodes.push((name, None));
     }
 
+    /// Puts a fact of a source's cluster in, or in place of its former self.
+    pub fn upsert_fact(&mut self, source: SourceId, fact: Arc<ClusterFact>) {
+        self.facts.push((source, fact.key(), Some(fact)));
+    }
+
+    /// Takes a fact of a source's cluster out.
+    pub fn remove_fact(&mut self, source: SourceId, key: FactKey) {
+        self.facts.push((source, key, None));
+    }
+
     /// Sets the list of sources and their standing.
     pub fn set_sources(&mut self, sources: Vec<SourceStatus>) {
         self.sources = Some(sources);
@@ -64,6 +76,19 @@ pub struct ServiceChange {
 /// A node before and after. One of the two is there.
 pub type NodeChange = (Option<Arc<NodeFact>>, Option<Arc<NodeFact>>);
 
+/// A fact of a source's cluster before and after. One of the two is there.
+#[derive(Debug, Clone)]
+pub struct FactChange {
+    /// The source that tells it.
+    pub source: SourceId,
+    /// Its key.
+    pub key: FactKey,
+    /// What it was; `None` if it is new.
+    pub before: Option<Arc<ClusterFact>>,
+    /// What it is; `None` if it is gone.
+    pub after: Option<Arc<ClusterFact>>,
+}
+
 /// What changed between the snapshot before and the one being built: only real changes, one per name.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -71,13 +96,15 @@ pub struct Changes {
     pub services: Vec<ServiceChange>,
     /// Nodes that differ.
     pub nodes: Vec<NodeChange>,
+    /// Facts of clusters that differ.
+    pub facts: Vec<FactChange>,
     /// The list of sources or a standing differs.
     pub sources: bool,
 }
 
 impl Changes {
     fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty() && !self.sources
+        self.services.is_empty() && self.nodes.is_empty() && self.facts.is_empty() && !self.sources
     }
 }
 
@@ -163,7 +190,9 @@ pub struct Publisher {
     table: Table,
     services: ShardMap<Service>,
     nodes: ShardMap<NodeFact>,
-    /// What readers see, or will at the next swap, of the two maps.
+    /// Marked with the source that tells them.
+    facts: ShardMap<ClusterFact, SourceId>,
+    /// What readers see, or will at the next swap, of the maps.
     core: Core,
     builders: Vec<Box<dyn AnyBuilder>>,
     views: Vec<Arc<dyn Any + Send + Sync>>,
@@ -176,13 +205,19 @@ impl Publisher {
     /// An empty table, generation 0, which knows no sources: nothing in it is complete or ready by itself.
     #[must_use]
     pub fn new() -> Self {
-        let (mut services, mut nodes) = (ShardMap::new(), ShardMap::new());
-        let core = Core { services: services.view(), nodes: nodes.view(), sources: Arc::default() };
+        let (mut services, mut nodes, mut facts) = (ShardMap::new(), ShardMap::new(), ShardMap::new());
+        let core = Core {
+            services: services.view(),
+            nodes: nodes.view(),
+            facts: facts.view(),
+            sources: Arc::default(),
+        };
         let first = Snapshot { generation: Generation(0), core: core.clone(), views: Box::default() };
         Self {
             table: Table(Arc::new(ArcSwap::from_pointee(first))),
             services,
             nodes,
+            facts,
             core,
             builders: Vec::new(),
             views: Vec::new(),
@@ -261,8 +296,16 @@ impl Publisher {
             }
         }
         changes.nodes.reverse();
+        let mut seen = std::collections::HashSet::new();
+        for (source, key, after) in set.facts.into_iter().rev() {
+            if seen.insert((source, key.clone())) {
+                changes.facts.extend(self.change_fact(source, key, after));
+            }
+        }
+        changes.facts.reverse();
         self.core.services = self.services.view();
         self.core.nodes = self.nodes.view();
+        self.core.facts = self.facts.view();
         if let Some(sources) = set.sources
             && *sources != *self.core.sources
         {
@@ -298,6 +341,25 @@ impl Publisher {
             None => nodes.remove(hash, |n, ()| *n.name == *name),
         };
         Some((before, after))
+    }
+
+    fn change_fact(
+        &mut self,
+        source: SourceId,
+        key: FactKey,
+        after: Option<Arc<ClusterFact>>,
+    ) -> Option<FactChange> {
+        let hash = key.index_hash(source);
+        let is_it = |fact: &ClusterFact, of: SourceId| of == source && fact.is(&key);
+        let before = self.facts.get(hash, is_it).cloned();
+        if before == after {
+            return None;
+        }
+        match &after {
+            Some(fact) => self.facts.insert(hash, Arc::clone(fact), source, is_it),
+            None => self.facts.remove(hash, is_it),
+        };
+        Some(FactChange { source, key, before, after })
     }
 
     fn swap(&mut self) {

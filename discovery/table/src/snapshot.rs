@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use serde::Serialize;
 
+use crate::cluster::{ClusterFact, FactKey};
 use crate::hash::index_hash;
 use crate::map::Shards;
 use crate::model::{NodeFact, SourceId, SourceStatus};
@@ -31,6 +32,8 @@ impl fmt::Display for Generation {
 pub struct Core {
     pub(crate) services: Shards<Service>,
     pub(crate) nodes: Shards<NodeFact>,
+    /// Marked with the source that tells them.
+    pub(crate) facts: Shards<ClusterFact, SourceId>,
     pub(crate) sources: Arc<[SourceStatus]>,
 }
 
@@ -69,6 +72,17 @@ impl Core {
     /// All nodes, in no order that means anything.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<NodeFact>> {
         self.nodes.iter().map(|(node, ())| node)
+    }
+
+    /// A fact of one source's cluster.
+    #[must_use]
+    pub fn fact(&self, source: SourceId, key: &FactKey) -> Option<&Arc<ClusterFact>> {
+        self.facts.get(key.index_hash(source), |fact, of| of == source && fact.is(key))
+    }
+
+    /// The facts of all clusters, in no order that means anything.
+    pub fn facts(&self) -> impl Iterator<Item = (SourceId, &Arc<ClusterFact>)> {
+        self.facts.iter().map(|(fact, source)| (source, fact))
     }
 
     /// All sources, in the order of the configuration.

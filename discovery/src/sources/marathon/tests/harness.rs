@@ -69,7 +69,11 @@ impl Model {
             Change::Health { service, id, health } => self.edit(&service, &id, |i| i.health = health),
             Change::Alive => self.alive += 1,
             Change::Problem { place, message } => self.problems.push((place.to_string(), message)),
-            Change::Node(_) | Change::RemoveNode(_) | Change::Lost { .. } => {}
+            Change::Node(_)
+            | Change::RemoveNode(_)
+            | Change::Fact(_)
+            | Change::RemoveFact(_)
+            | Change::Lost { .. } => {}
         }
     }
 

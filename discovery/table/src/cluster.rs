@@ -150,13 +150,25 @@ pub struct Placement {
     /// Ranges of ports offered to it on its agent, first and last, as given.
     #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
     pub host_ports: SmallVec<[(u16, u16); 1]>,
+    /// The numbers of [`Discovery::ports`] by position, as given, 0 included: ports of the agent or of the container.
+    /// Here and not there, because on the host network every instance has its own.
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub discovery_ports: SmallVec<[u16; 2]>,
     /// Its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<SharedStr>,
 }
 
+impl Placement {
+    /// The ports it gives for discovery, with their numbers.
+    pub fn discovery(&self) -> impl Iterator<Item = (u16, &DiscoveryPort)> {
+        let ports = self.definition.discovery.iter().flat_map(|discovery| &discovery.ports);
+        self.discovery_ports.iter().copied().zip(ports)
+    }
+}
+
 /// What the instances of one kind have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Definition {
     /// The task's name as given.
     pub name: SharedStr,
@@ -173,7 +185,7 @@ pub struct Definition {
 }
 
 /// Mesos's `DiscoveryInfo`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Discovery {
     /// The name under which it wants to be found; never empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,11 +209,9 @@ pub struct Discovery {
     pub labels: Labels,
 }
 
-/// A port of a [`Discovery`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A port of a [`Discovery`], without its number: see [`Placement::discovery_ports`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DiscoveryPort {
-    /// Its number as given, 0 included: a port of the agent or of the container.
-    pub number: u16,
     /// Its name as given; never empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<SharedStr>,
@@ -217,7 +227,7 @@ pub struct DiscoveryPort {
 }
 
 /// To whom something is to be visible.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
     /// Inside its framework.

@@ -117,7 +117,7 @@ pub enum AppProtocol {
 }
 
 /// Names and values as the scheduler's users wrote them, sorted by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Labels(Box<[(SharedStr, SharedStr)]>);
 

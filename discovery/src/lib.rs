@@ -17,8 +17,10 @@ mod discovery;
 #[cfg(test)]
 mod discovery_tests;
 pub mod fuzz;
+mod hosts;
 mod http;
 mod last_known_good;
+mod lenient;
 mod metrics;
 mod report;
 mod saver;

@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use super::convert::{self, Context, Converted, Interned};
 use super::counts::Counts;
 use super::elements::{Elements, Place};
-use super::hosts::Resolver;
 use super::pod::{self, Older};
 use super::wire::{self, text};
+use crate::hosts::Resolver;
 use crate::http::{Answer, Base, Body, Client, Url, refused};
 use crate::source::SourceError;
 

@@ -26,13 +26,8 @@ use smallvec::SmallVec;
 
 use super::readiness::Readiness;
 use super::wire::{self, each, text};
+use crate::hosts::Hosts;
 use crate::source::Unread;
-
-/// Addresses of agents whose name is not an address.
-pub(super) trait Hosts {
-    /// The address, if it is known at present.
-    fn address(&self, name: &str) -> Option<IpAddr>;
-}
 
 /// Names that occur in many instances, and layouts that occur in many apps, kept once.
 #[derive(Debug, Default)]

@@ -8,8 +8,9 @@ use portolan_table::{Instance, InstanceState, SharedStr};
 use tokio::time::Instant;
 
 use super::api::Kind;
-use super::convert::{Context, Converted, Hosts, Interned, instance};
+use super::convert::{Context, Converted, Interned, instance};
 use super::wire::{self, text};
+use crate::hosts::Hosts;
 use crate::source::Unread;
 
 /// What event application needs of a service.

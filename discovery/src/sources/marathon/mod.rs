@@ -15,7 +15,6 @@ mod convert;
 mod counts;
 mod elements;
 pub(crate) mod fuzz;
-mod hosts;
 mod known;
 mod pod;
 mod readiness;

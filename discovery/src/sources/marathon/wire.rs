@@ -7,9 +7,11 @@
 use core::fmt;
 use std::borrow::Cow;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
+
+pub(super) use crate::lenient::{List, Number, Text, each, text};
 
 /// An app of `/v2/apps`, in every form since Marathon 1.0.
 #[derive(Debug, Default, Deserialize)]
@@ -399,18 +401,6 @@ pub(super) struct Message<'a> {
     pub(super) message: Option<Text<'a>>,
 }
 
-/// Text, borrowed unless it holds an escape.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Text<'a>(Cow<'a, str>);
-
-/// A list whose elements may be null.
-#[derive(Debug, Default, Clone)]
-pub(super) struct List<T>(pub(super) Vec<Option<T>>);
-
-/// A whole number from 0 to 65535; anything else that stands in its place is `None`.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number(pub(super) Option<u16>);
-
 /// Names and values; a value that is a number or a truth value is taken as its text.
 #[derive(Debug, Default)]
 pub(super) struct Labels<'a>(pub(super) Vec<(Text<'a>, Cow<'a, str>)>);
@@ -421,101 +411,6 @@ pub(super) struct IpAddress<'a> {
     pub(super) is_set: bool,
     pub(super) network_name: Option<Text<'a>>,
     pub(super) discovery: Option<Discovery<'a>>,
-}
-
-impl<'a> Text<'a> {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The text for as long as the answer it was read from lives, unless it held an escape.
-    pub(super) fn into_borrowed(self) -> Option<&'a str> {
-        match self.0 {
-            Cow::Borrowed(text) => Some(text),
-            Cow::Owned(_) => None,
-        }
-    }
-}
-
-impl<T> List<T> {
-    /// The elements that are not null.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().flatten()
-    }
-}
-
-/// The elements of a list that may be absent.
-pub(super) fn each<T>(list: Option<&List<T>>) -> impl Iterator<Item = &T> {
-    list.into_iter().flat_map(List::iter)
-}
-
-/// The text of a member, if it is there and not empty.
-pub(super) fn text<'t>(member: &'t Option<Text<'_>>) -> Option<&'t str> {
-    member.as_ref().map(Text::as_str).filter(|text| !text.is_empty())
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::deserialize(deserializer).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberVisitor;
-        impl<'de> Visitor<'de> for NumberVisitor {
-            type Value = Number;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port number")
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-                Ok(Number(value.try_into().ok()))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-                Ok(Number(value.try_into().ok()))
-            }
-            fn visit_f64<E>(self, _value: f64) -> Result<Number, E> {
-                Ok(Number(None))
-            }
-            fn visit_bool<E>(self, _value: bool) -> Result<Number, E> {
-                Ok(Number(None))
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Number, E> {
-                Ok(Number(value.parse().ok()))
-            }
-            fn visit_unit<E>(self) -> Result<Number, E> {
-                Ok(Number(None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Number, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Number(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Number(None))
-            }
-        }
-        deserializer.deserialize_any(NumberVisitor)
-    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
@@ -542,7 +437,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
 
 fn label_value(raw: &str) -> Result<Option<Cow<'_, str>>, serde_json::Error> {
     match raw.as_bytes().first() {
-        Some(b'"') => Ok(Some(serde_json::from_str::<Text<'_>>(raw)?.0)),
+        Some(b'"') => Ok(Some(serde_json::from_str::<Text<'_>>(raw)?.into_cow())),
         Some(b'n' | b'{' | b'[') | None => Ok(None),
         Some(_) => Ok(Some(Cow::Borrowed(raw))),
     }

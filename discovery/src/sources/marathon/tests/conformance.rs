@@ -5,22 +5,22 @@
 //! draining. Where Marathon-LB differs from Portolan's own rule of admission, its rule is applied here: unreachable and
 //! lost tasks are routable, and verdicts count only with `health_check`.
 
-use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use portolan_table::{Health, Instance, InstanceState};
 use serde_json::Value;
 
-use super::super::convert::{self, Context, Converted, Hosts, Interned};
+use super::super::convert::{self, Context, Converted, Interned};
 use super::endpoints;
+use crate::hosts::{Addresses, Hosts};
 
 /// `lb.dns` of a case.
 struct Names<'c>(&'c Value);
 
 impl Hosts for Names<'_> {
-    fn address(&self, name: &str) -> Option<IpAddr> {
-        self.0[name].as_str().and_then(|ip| ip.parse().ok())
+    fn addresses(&self, name: &str) -> Addresses {
+        self.0[name].as_str().and_then(|ip| ip.parse().ok()).into_iter().collect()
     }
 }
 

@@ -1,20 +1,20 @@
 //! Conversion against samples in `fixtures/`: each `<name>.json` and what becomes of it in `<name>.txt`.
 
 use core::fmt::Write;
-use core::net::IpAddr;
 
 use portolan_table::Instance;
 use serde_json::value::RawValue;
 
-use super::super::convert::{self, Context, Converted, Hosts, Interned};
+use super::super::convert::{self, Context, Converted, Interned};
 use super::super::pod::{self, Older};
 use super::endpoints;
+use crate::hosts::{Addresses, Hosts};
 
 struct Known;
 
 impl Hosts for Known {
-    fn address(&self, name: &str) -> Option<IpAddr> {
-        (name == "agent-two").then(|| [10, 0, 0, 2].into())
+    fn addresses(&self, name: &str) -> Addresses {
+        (name == "agent-two").then(|| [10, 0, 0, 2].into()).into_iter().collect()
     }
 }
 

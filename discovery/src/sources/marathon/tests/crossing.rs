@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::super::api::{Found, Kind, Listed};
 use super::super::convert::{self, Context, Interned};
-use super::super::hosts::Resolver;
 use super::super::known::Moment;
 use super::super::reads::Target;
 use super::super::state::State;
 use super::fake::{Fake, Fault, app, task_id, update};
 use super::harness::{Options, Running};
+use crate::hosts::Resolver;
 
 #[tokio::test]
 async fn a_task_that_has_ended_or_is_being_killed_does_not_run_by_a_late_event() {

@@ -258,10 +258,10 @@ async fn a_group_is_explained_by_its_deployment_in_either_order() {
     use std::time::Instant as Received;
 
     use super::super::convert::Interned;
-    use super::super::hosts::Resolver;
     use super::super::known::Moment;
     use super::super::reads::Target;
     use super::super::state::State;
+    use crate::hosts::Resolver;
 
     let (hosts, names, now) = (Resolver::default(), Interned::default(), tokio::time::Instant::now());
     let at = Moment { now, received: Received::now(), hosts: &hosts, names: &names };

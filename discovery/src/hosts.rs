@@ -1,4 +1,4 @@
-//! Addresses of agents that Marathon knows by name.
+//! Addresses of agents and schedulers that a cluster knows by name.
 //!
 //! Looked up ahead of conversion and kept for a minute; after that the old address is used until a new look-up, which
 //! nobody waits for, has brought another. A name that cannot be resolved now keeps the address it had: a failing resolver
@@ -12,11 +12,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-
-use super::convert::Hosts;
 
 /// How long an address is taken for good.
 const FRESH: Duration = Duration::from_secs(60);
@@ -35,11 +34,25 @@ const LOOKUPS_MAX: usize = 16;
 /// Names kept. More agents than this are looked up anew each time.
 const NAMES_MAX: usize = 65_536;
 
-type Looking = Pin<Box<dyn Future<Output = Option<IpAddr>> + Send>>;
+/// Addresses of one host, sorted.
+pub(crate) type Addresses = SmallVec<[IpAddr; 1]>;
+
+type Looking = Pin<Box<dyn Future<Output = Option<Addresses>> + Send>>;
 type LookUp = Arc<dyn Fn(String) -> Looking + Send + Sync>;
 
+/// Addresses of hosts whose name is not an address.
+pub(crate) trait Hosts {
+    /// The addresses that are known at present: none, if the name could not be resolved.
+    fn addresses(&self, name: &str) -> Addresses;
+
+    /// The lowest IPv4 address, as agents listen on those, else the lowest IPv6 address.
+    fn address(&self, name: &str) -> Option<IpAddr> {
+        self.addresses(name).first().copied()
+    }
+}
+
 /// What is known of names; shared by the lists and reads of a source, and kept between its sessions.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     names: Arc<Mutex<Names>>,
     /// Look-ups that nobody waits for.
     background: Mutex<JoinSet<()>>,
@@ -54,14 +67,15 @@ struct Names {
     rests_until: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Known {
-    ip: Option<IpAddr>,
+    /// None: it could not be resolved so far.
+    found: Addresses,
     until: Instant,
 }
 
 enum Looked {
-    Found(IpAddr),
+    Found(Addresses),
     Failed,
     Slow,
 }
@@ -78,7 +92,7 @@ impl Resolver {
     }
 
     /// Sees to it that all of `names` that can be resolved are known. Waits only for those without any address.
-    pub(super) async fn prepare(&self, names: Vec<String>) {
+    pub(crate) async fn prepare(&self, names: Vec<String>) {
         let (mut waiting, aged) = lock(&self.names).due(names);
         self.refresh(aged);
         let mut running: JoinSet<()> = JoinSet::new();
@@ -110,7 +124,7 @@ impl Resolver {
         async move {
             let begun = Instant::now();
             let looked = match timeout(LOOKUP_TIME_MAX, look_up(name.clone())).await {
-                Ok(Some(ip)) => Looked::Found(ip),
+                Ok(Some(found)) => Looked::Found(found),
                 Ok(None) if begun.elapsed() < SLOW => Looked::Failed,
                 Ok(None) | Err(_) => Looked::Slow,
             };
@@ -131,7 +145,7 @@ impl Names {
         });
         names.sort_unstable();
         names.dedup();
-        names.into_iter().partition(|name| self.all.get(&**name).is_none_or(|known| known.ip.is_none()))
+        names.into_iter().partition(|name| self.all.get(&**name).is_none_or(|known| known.found.is_empty()))
     }
 
     fn rests(&self, now: Instant) -> bool {
@@ -156,21 +170,21 @@ impl Names {
         } else {
             (self.slow, self.rests_until) = (0, None);
         }
-        let before = self.all.get(name).and_then(|known| known.ip);
+        let before = self.all.get(name).map(|known| known.found.clone());
         if self.all.len() >= NAMES_MAX && !self.all.contains_key(name) {
             self.all.clear();
         }
         let known = match looked {
-            Looked::Found(ip) => Known { ip: Some(*ip), until: now + FRESH },
-            Looked::Failed | Looked::Slow => Known { ip: before, until: now + FAILED },
+            Looked::Found(found) => Known { found: found.clone(), until: now + FRESH },
+            Looked::Failed | Looked::Slow => Known { found: before.unwrap_or_default(), until: now + FAILED },
         };
         self.all.insert(name.into(), known);
     }
 }
 
 impl Hosts for Resolver {
-    fn address(&self, name: &str) -> Option<IpAddr> {
-        lock(&self.names).all.get(name).and_then(|known| known.ip)
+    fn addresses(&self, name: &str) -> Addresses {
+        lock(&self.names).all.get(name).map(|known| known.found.clone()).unwrap_or_default()
     }
 }
 
@@ -184,10 +198,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lowest IPv4 address of the name, as agents listen on those, else the lowest IPv6 address.
-async fn system(name: String) -> Option<IpAddr> {
+async fn system(name: String) -> Option<Addresses> {
     let found = lookup_host((name, 0)).await.ok()?;
-    found.map(|address| address.ip()).min()
+    let mut found: Addresses = found.map(|address| address.ip()).collect();
+    found.sort_unstable();
+    found.dedup();
+    (!found.is_empty()).then_some(found)
 }
 
 #[cfg(test)]
@@ -197,6 +213,14 @@ mod tests {
     const OLD: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 1));
     const NEW: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 2));
 
+    fn one(ip: IpAddr) -> Option<Addresses> {
+        Some([ip].into_iter().collect())
+    }
+
+    fn found(ip: IpAddr) -> Looked {
+        Looked::Found([ip].into_iter().collect())
+    }
+
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
@@ -204,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_keeps_its_address_when_the_resolver_fails() {
         let resolver = Resolver::default();
-        for looked in [Looked::Found(OLD), Looked::Failed, Looked::Slow] {
+        for looked in [found(OLD), Looked::Failed, Looked::Slow] {
             lock(&resolver.names).learn("agent1", &looked, Instant::now());
         }
         assert_eq!(resolver.address("agent1"), Some(OLD));
@@ -225,10 +249,10 @@ mod tests {
         let resolver = Resolver::new(Arc::new(|_| {
             Box::pin(async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                Some(NEW)
+                one(NEW)
             })
         }));
-        lock(&resolver.names).learn("agent", &Looked::Found(OLD), Instant::now());
+        lock(&resolver.names).learn("agent", &found(OLD), Instant::now());
         tokio::time::sleep(FRESH).await;
         let begun = Instant::now();
         resolver.prepare(names(&["agent"])).await;
@@ -244,7 +268,7 @@ mod tests {
         let asking = Arc::clone(&asked);
         let resolver = Resolver::new(Arc::new(move |name| {
             *lock(&asking) += 1;
-            Box::pin(async move { if name == "back" { Some(NEW) } else { core::future::pending().await } })
+            Box::pin(async move { if name == "back" { one(NEW) } else { core::future::pending().await } })
         }));
         let begun = Instant::now();
         for app in 0..10_000 {

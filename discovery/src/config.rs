@@ -49,6 +49,8 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// A Marathon API.
     Marathon(MarathonConfig),
+    /// A Mesos cluster, by its masters.
+    Mesos(MesosConfig),
     /// Files of service definitions.
     File(FileConfig),
 }
@@ -59,6 +61,7 @@ impl SourceKind {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Marathon(_) => "marathon",
+            Self::Mesos(_) => "mesos",
             Self::File(_) => "file",
         }
     }
@@ -77,6 +80,23 @@ pub struct MarathonConfig {
     pub tls: TlsConfig,
     /// No event and no keep-alive for this long: the stream is taken for dead. Default 30 s.
     pub stream_idle: Duration,
+}
+
+/// Keys of `type = "mesos"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MesosConfig {
+    /// Base URLs of masters (`http://…`, `https://…`): all, or one name that leads to any.
+    pub urls: Vec<String>,
+    /// How to authenticate to masters.
+    pub auth: Auth,
+    /// How to verify the masters and identify ourselves to them.
+    pub tls: TlsConfig,
+    /// Period of polling where a master offers no stream; with one, [`SourceConfig::refresh`] counts.
+    pub poll: Duration,
+    /// How long tasks are kept whose agent a newly elected master does not know.
+    pub settle_time: Duration,
+    /// How long tasks are kept whose agent a newly elected master knows from its registry alone.
+    pub recovery_time: Duration,
 }
 
 /// `[source.auth]`. Secrets are paths, read when needed and never kept in a message.

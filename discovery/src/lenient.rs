@@ -38,6 +38,12 @@ impl<'a> Text<'a> {
     }
 }
 
+impl<'a, T: Into<Cow<'a, str>>> From<T> for Text<'a> {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
 impl<T> List<T> {
     /// The elements that are not null.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

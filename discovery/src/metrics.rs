@@ -9,6 +9,7 @@
 //! | `portolan_source_instances` | source | count | instances it holds |
 //! | `portolan_source_problems` | source | count | odd objects in its last list |
 //! | `portolan_source_removals_held` | source | count | lists held back by `max_removal` |
+//! | `portolan_source_held` | source | count | instances kept although the scheduler, just elected, does not list them |
 //! | `portolan_source_sessions_total` | source | count | sessions begun |
 //! | `portolan_source_errors_total` | source, kind | count | sessions that ended in an error |
 //! | `portolan_source_queue_full_total` | source | count | waits because the catalog's queue was full |
@@ -119,6 +120,7 @@ struct SourceGauges {
     instances: IntGaugeVec,
     problems: IntGaugeVec,
     removals_held: IntGaugeVec,
+    held: IntGaugeVec,
 }
 
 impl SourceGauges {
@@ -138,16 +140,19 @@ impl SourceGauges {
             instances: gauges("portolan_source_instances", "Instances of the source")?,
             problems: gauges("portolan_source_problems", "Odd objects in the source's last list")?,
             removals_held: gauges("portolan_source_removals_held", "Lists held back by max_removal")?,
+            held: gauges("portolan_source_held", "Instances kept though the scheduler does not list them")?,
         })
     }
 
-    fn vectors(&self) -> [&dyn Collector; 6] {
-        [&self.standing, &self.age, &self.services, &self.instances, &self.problems, &self.removals_held]
+    fn vectors(&self) -> [&dyn Collector; 7] {
+        let Self { standing, age, services, instances, problems, removals_held, held, .. } = self;
+        [standing, age, services, instances, problems, removals_held, held]
     }
 
     fn reset(&self) {
         self.age.reset();
-        for gauges in [&self.standing, &self.services, &self.instances, &self.problems, &self.removals_held] {
+        let Self { standing, services, instances, problems, removals_held, held, .. } = self;
+        for gauges in [standing, services, instances, problems, removals_held, held] {
             gauges.reset();
         }
     }
@@ -175,6 +180,7 @@ impl Collector for SourceGauges {
             self.problems.with_label_values(source).set(count(report.problems.len()));
             let held = i64::try_from(report.removals_held).unwrap_or(i64::MAX);
             self.removals_held.with_label_values(source).set(held);
+            self.held.with_label_values(source).set(count(report.held));
         }
         self.vectors().into_iter().flat_map(|vector| vector.collect()).collect()
     }

@@ -42,6 +42,8 @@ pub struct SourceReport {
     pub problems_total: u64,
     /// Lists held back by `max_removal`.
     pub removals_held: u64,
+    /// Instances that are kept although the scheduler does not list them: it was just elected.
+    pub held: usize,
 }
 
 /// Why a session ended.
@@ -131,6 +133,7 @@ impl Entry {
                 .collect(),
             problems_total: state.problems_total,
             removals_held: state.removals_held,
+            held: state.held,
         };
         let failed = state.error.as_ref().map(|(at, ..)| *at);
         Self { report, since: state.since, confirmed: state.confirmed, failed }

@@ -98,6 +98,12 @@ pub enum Change {
     Fact(Arc<ClusterFact>),
     /// Such a fact holds no more.
     RemoveFact(FactKey),
+    /// So many instances are told although the scheduler does not list them at present: it was just elected, and what it
+    /// has not heard of again is not known to be gone.
+    Held {
+        /// How many.
+        instances: usize,
+    },
     /// The stream gave a sign of life: what was told still stands.
     Alive,
     /// Something odd in one object, which was left out or read as well as possible. Counted, logged, shown.

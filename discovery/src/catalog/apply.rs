@@ -113,6 +113,10 @@ impl Index {
             Change::RemoveNode(name) => self.nodes.untell(state.feed, &name),
             Change::Fact(fact) => self.put_fact(state, fact),
             Change::RemoveFact(key) => self.remove_fact(state, &key),
+            Change::Held { instances } => {
+                state.held = instances;
+                state.report_due = true;
+            }
             Change::Problem { place, message } => {
                 // Told in place of the service: what is held of it stays, it is not known to be gone.
                 if let List::Open { seen, .. } = &mut state.list

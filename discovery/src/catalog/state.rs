@@ -112,6 +112,8 @@ pub(crate) struct SourceState {
     pub(crate) problems: BTreeMap<SharedStr, String>,
     /// Names that two of its keys want.
     pub(crate) collisions: BTreeMap<ServiceName, String>,
+    /// Instances that its scheduler does not list at present.
+    pub(crate) held: usize,
     /// Lists held back by the removal guard.
     pub(crate) removals_held: u64,
     /// Problems ever reported.
@@ -144,6 +146,7 @@ impl SourceState {
             error: None,
             problems: BTreeMap::new(),
             collisions: BTreeMap::new(),
+            held: 0,
             removals_held: 0,
             problems_total: 0,
             unsaved: false,

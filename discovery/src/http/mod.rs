@@ -63,31 +63,65 @@ impl Client {
         })
     }
 
+    /// Sends a POST of JSON, which must change nothing: it may be sent twice. Otherwise as [`Client::get`].
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        accept: &'static str,
+        body: &'static str,
+    ) -> Result<Answer, SourceError> {
+        self.ask(Method::POST, url, accept, Bytes::from_static(body.as_bytes())).await
+    }
+
     /// Sends a GET. The head must come within the request limit. A 401 leads to one renewal of the
     /// credentials and one more try; a second 401 is given back like any other status.
     ///
     /// # Errors
     /// [`SourceError::Connect`], [`SourceError::Idle`], [`SourceError::Setup`] for a secret that cannot be read.
     pub(crate) async fn get(&self, url: &Url, accept: &'static str) -> Result<Answer, SourceError> {
+        self.ask(Method::GET, url, accept, Bytes::new()).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        accept: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, SourceError> {
+        let ask = |authorization| ask(method.clone(), url, accept, authorization, body.clone());
         let shown = self.credentials.current(&self.transport).await?;
-        let answer = self.transport.send(ask(url, accept, shown.value)).await?;
+        let answer = self.transport.send(ask(shown.value)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         match self.credentials.renew(shown.generation, &self.transport).await? {
-            Some(renewed) => self.transport.send(ask(url, accept, renewed.value)).await,
+            Some(renewed) => self.transport.send(ask(renewed.value)).await,
             None => Ok(answer),
         }
     }
 }
 
-fn ask<'a>(url: &'a Url, accept: &'static str, authorization: Option<HeaderValue>) -> Ask<'a> {
+fn ask<'a>(
+    method: Method,
+    url: &'a Url,
+    accept: &'static str,
+    authorization: Option<HeaderValue>,
+    body: Bytes,
+) -> Ask<'a> {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     if let Some(value) = authorization {
         headers.insert(header::AUTHORIZATION, value);
     }
-    Ask { method: Method::GET, url, headers, body: Bytes::new() }
+    if method == Method::POST {
+        // Exactly this: Mesos compares it as text.
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ask { method, url, headers, body }
 }
 
 impl Answer {

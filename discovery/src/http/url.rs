@@ -49,6 +49,22 @@ impl Base {
         Url { origin: self.origin.clone(), target: format!("{}{target}", self.prefix) }
     }
 
+    /// The same API at the origin of `url`.
+    pub(crate) fn at(&self, url: &Url) -> Self {
+        Self { origin: url.origin.clone(), prefix: self.prefix.clone() }
+    }
+
+    /// The same API on another host.
+    pub(crate) fn with_host(&self, host: &str, port: u16) -> Self {
+        let origin = Origin { tls: self.origin.tls, host: host.to_ascii_lowercase().into(), port };
+        Self { origin, prefix: self.prefix.clone() }
+    }
+
+    /// Its host and port.
+    pub(crate) fn host(&self) -> (&str, u16) {
+        (&self.origin.host, self.origin.port)
+    }
+
     /// The base for which [`Base::url`] of `target` is `url`, if there is one.
     pub(crate) fn of(url: &Url, target: &str) -> Option<Self> {
         let path = url.target.split('?').next()?;
@@ -82,11 +98,30 @@ impl Url {
     }
 }
 
+impl Url {
+    /// Where a `Location` leads from here (RFC 3986 §4.2): a whole URL, one without a scheme, or a path.
+    ///
+    /// # Errors
+    /// As [`Base::parse`].
+    pub(crate) fn follow(&self, location: &str) -> Result<Self, SourceError> {
+        if location.starts_with("//") {
+            return Self::parse(&format!("{}:{location}", self.origin.scheme()));
+        }
+        match location.starts_with('/') {
+            true => Self::parse(&format!("{}{location}", self.origin)),
+            false => Self::parse(location),
+        }
+    }
+}
+
 impl Origin {
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
     /// True if `authority` (`host[:port]`) is this host and port; a port that is not written is the scheme's own.
     pub(crate) fn is_at(&self, authority: &str) -> bool {
-        let scheme = if self.tls { "https" } else { "http" };
-        Url::parse(&format!("{scheme}://{authority}")).is_ok_and(|url| url.origin == *self)
+        Url::parse(&format!("{}://{authority}", self.scheme())).is_ok_and(|url| url.origin == *self)
     }
 
     /// `host[:port]` as it stands in the Host header (RFC 9110 §7.2).
@@ -107,7 +142,7 @@ fn setup(message: impl Into<String>) -> SourceError {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+        write!(f, "{}://{}", self.scheme(), self.authority())
     }
 }
 
@@ -127,6 +162,20 @@ impl fmt::Display for Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_location_is_followed_by_its_form() {
+        let from = Url::parse("https://m1:5050/api/v1").unwrap();
+        for (location, to) in [
+            ("//10.0.0.2:5050", "https://10.0.0.2:5050/"),
+            ("//m2:5050/api/v1", "https://m2:5050/api/v1"),
+            ("/redirect", "https://m1:5050/redirect"),
+            ("http://m2:5050/api/v1", "http://m2:5050/api/v1"),
+        ] {
+            assert_eq!(from.follow(location).unwrap().to_string(), to, "{location}");
+        }
+        assert!(from.follow("m2:5050").is_err());
+    }
 
     #[test]
     fn an_authority_is_compared_with_the_port_that_it_means() {

@@ -173,6 +173,7 @@ impl Identity {
                 let urls = marathon.urls.iter().map(|url| format!("url {url}"));
                 urls.chain(marathon.groups.iter().map(|group| format!("group {group}"))).collect()
             }
+            SourceKind::Mesos(mesos) => mesos.urls.iter().map(|url| format!("url {url}")).collect(),
             SourceKind::File(file) => {
                 let paths = file.paths.iter().map(|path| format!("path {}", path.display()));
                 paths.chain(file.service_label.iter().map(|label| format!("label {label}"))).collect()

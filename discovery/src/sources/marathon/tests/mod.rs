@@ -8,14 +8,4 @@ mod faults;
 mod follow;
 mod harness;
 
-use std::net::SocketAddr;
-
-use portolan_table::Instance;
-
-/// `address:port` of an instance's endpoints, in order.
-fn endpoints(instance: &Instance) -> impl Iterator<Item = String> + '_ {
-    instance.endpoints.iter().map(|endpoint| {
-        SocketAddr::new(instance.addresses[usize::from(endpoint.address_index)].ip, endpoint.number)
-            .to_string()
-    })
-}
+use super::super::told::endpoints;

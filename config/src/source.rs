@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use portolan_discovery::{Auth, FileConfig, MarathonConfig, SourceConfig, SourceKind, TlsConfig};
+use portolan_discovery::{
+    Auth, FileConfig, MarathonConfig, MesosConfig, SourceConfig, SourceKind, TlsConfig,
+};
 use portolan_table::{MergePolicy, SourceId};
 use toml::de::DeValue;
 
@@ -23,12 +25,12 @@ const NAMES_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Type {
     Marathon,
+    Mesos,
     File,
 }
 
-const TYPES: &[(&str, Type)] = &[("marathon", Type::Marathon), ("file", Type::File)];
+const TYPES: &[(&str, Type)] = &[("marathon", Type::Marathon), ("mesos", Type::Mesos), ("file", Type::File)];
 const TYPES_LATER: &[&str] = &[
-    "mesos",
     "zookeeper",
     "aurora",
     "kubernetes",
@@ -47,6 +49,7 @@ impl Type {
     const fn word(self) -> &'static str {
         match self {
             Self::Marathon => "marathon",
+            Self::Mesos => "mesos",
             Self::File => "file",
         }
     }
@@ -54,15 +57,18 @@ impl Type {
     /// The keys that other types have and this one does not.
     const fn foreign_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Marathon => &["paths", "service_label"],
-            Self::File => &["urls", "groups", "stream_idle", "auth", "tls"],
+            Self::Marathon => &["paths", "service_label", "poll", "settle_time", "recovery_time"],
+            Self::Mesos => &["paths", "service_label", "groups", "stream_idle"],
+            Self::File => {
+                &["urls", "groups", "stream_idle", "poll", "settle_time", "recovery_time", "auth", "tls"]
+            }
         }
     }
 
     /// Period of re-reading: beside a stream, or of polling.
     const fn refresh(self) -> Duration {
         match self {
-            Self::Marathon => Duration::from_secs(300),
+            Self::Marathon | Self::Mesos => Duration::from_secs(300),
             Self::File => Duration::from_secs(30),
         }
     }
@@ -77,7 +83,7 @@ pub(crate) struct ReadSource {
 
 /// Reads one source.
 pub(crate) fn read(section: &Section<'_>, id: SourceId) -> ReadSource {
-    let hint = "write type = \"marathon\" or type = \"file\"";
+    let hint = "write type = \"marathon\", type = \"mesos\" or type = \"file\"";
     let kind = section.required("type", hint, value::choice(TYPES, TYPES_LATER)).map(|at| at.value);
     let default = kind.map(Type::word).or_else(|| section.raw_text("type")).unwrap_or("source");
     let name = section.name_or("name", default, value::label);
@@ -94,6 +100,7 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
         name: (*name).into(),
         kind: match kind {
             Type::Marathon => SourceKind::Marathon(marathon(section)),
+            Type::Mesos => SourceKind::Mesos(mesos(section)),
             Type::File => SourceKind::File(file(section)),
         },
         refresh: section.read("refresh", refresh).unwrap_or_else(|| kind.refresh()),
@@ -148,6 +155,28 @@ fn marathon(section: &Section<'_>) -> MarathonConfig {
         tls: section.section("tls", &SOURCE_TLS).map_or_else(TlsConfig::default, |tls| read_tls(&tls)),
         stream_idle: section.read("stream_idle", value::time).unwrap_or(Duration::from_secs(30)),
     }
+}
+
+fn mesos(section: &Section<'_>) -> MesosConfig {
+    MesosConfig {
+        urls: section.required_list("urls", "write urls = [\"http://MASTER:5050\"]", URLS_MAX, mesos_url),
+        auth: section.section("auth", &SOURCE_AUTH).map_or(Auth::None, |auth| read_auth(&auth)),
+        tls: section.section("tls", &SOURCE_TLS).map_or_else(TlsConfig::default, |tls| read_tls(&tls)),
+        poll: section.read("poll", refresh).unwrap_or(Duration::from_secs(30)),
+        settle_time: section.read("settle_time", value::time).unwrap_or(Duration::from_secs(60)),
+        recovery_time: section.read("recovery_time", value::time).unwrap_or(Duration::from_secs(600)),
+    }
+}
+
+/// The URL of a master. ZooKeeper is not asked who leads; the text is not repeated, for it may hold a password.
+fn mesos_url(value: &DeValue<'_>) -> Parsed<String> {
+    if value::text(value)?.starts_with("zk://") {
+        return wrong(
+            "finding the leader in ZooKeeper (zk://) is not supported by this version".to_owned(),
+            "list the masters: urls = [\"http://MASTER1:5050\", \"http://MASTER2:5050\"]; any of them knows who leads",
+        );
+    }
+    http_url(value)
 }
 
 fn marathon_url(value: &DeValue<'_>) -> Parsed<String> {

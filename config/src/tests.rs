@@ -150,8 +150,9 @@ fn every_example_parses() {
         assert!(!config.discovery.sources.is_empty(), "{}", path.display());
         names.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
-    let expected = ["dcos", "edge", "file", "https", "marathon", "marathon-tls", "portolan", "secondaries"]
-        .map(str::to_owned);
+    let expected =
+        ["dcos", "edge", "file", "https", "marathon", "marathon-tls", "mesos", "portolan", "secondaries"]
+            .map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
 }
 

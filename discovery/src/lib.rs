@@ -27,6 +27,8 @@ mod saver;
 mod source;
 mod sources;
 mod supervisor;
+#[expect(dead_code, reason = "the sources that read from it follow")]
+mod zookeeper;
 
 pub use config::*;
 pub use discovery::{Discovery, Handle, StartError};

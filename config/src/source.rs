@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use portolan_discovery::{
-    Auth, FileConfig, MarathonConfig, MesosConfig, SourceConfig, SourceKind, TlsConfig,
+    Auth, FileConfig, Given, MarathonConfig, MesosConfig, Secret, SourceConfig, SourceKind, TlsConfig,
 };
 use portolan_table::{MergePolicy, SourceId};
 use toml::de::DeValue;
@@ -57,11 +57,30 @@ impl Type {
     /// The keys that other types have and this one does not.
     const fn foreign_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Marathon => &["paths", "service_label", "poll", "settle_time", "recovery_time"],
+            Self::Marathon => &[
+                "paths",
+                "service_label",
+                "poll",
+                "settle_time",
+                "recovery_time",
+                "https",
+                "zk_credentials_file",
+                "zk_credentials_env",
+            ],
             Self::Mesos => &["paths", "service_label", "groups", "stream_idle"],
-            Self::File => {
-                &["urls", "groups", "stream_idle", "poll", "settle_time", "recovery_time", "auth", "tls"]
-            }
+            Self::File => &[
+                "urls",
+                "groups",
+                "stream_idle",
+                "poll",
+                "settle_time",
+                "recovery_time",
+                "https",
+                "zk_credentials_file",
+                "zk_credentials_env",
+                "auth",
+                "tls",
+            ],
         }
     }
 
@@ -158,8 +177,22 @@ fn marathon(section: &Section<'_>) -> MarathonConfig {
 }
 
 fn mesos(section: &Section<'_>) -> MesosConfig {
+    const HINT: &str = "write urls = [\"http://MASTER:5050\"] or urls = [\"zk://HOST:2181/mesos\"]";
+    let given = section.required_list("urls", HINT, URLS_MAX, mesos_url);
+    let ensembles = given.iter().filter(|(url, _)| url.starts_with("zk://")).count();
+    if let (true, Some(span)) = (ensembles > 1, section.key_span("urls")) {
+        section.reading.mistake(
+            &span,
+            "urls: more than one zk:// URL".to_owned(),
+            "one names all servers: urls = [\"zk://H1:2181,H2:2181/mesos\"]",
+        );
+    }
+    let in_file = secret(section, "zk_credentials_file", "zk_credentials_env");
+    let in_url = given.iter().find_map(|(_, credentials)| credentials.clone());
     MesosConfig {
-        urls: section.required_list("urls", "write urls = [\"http://MASTER:5050\"]", URLS_MAX, mesos_url),
+        zookeeper_credentials: in_file.or(in_url),
+        urls: given.into_iter().map(|(url, _)| url).collect(),
+        https: section.read("https", value::boolean).unwrap_or(false),
         auth: section.section("auth", &SOURCE_AUTH).map_or(Auth::None, |auth| read_auth(&auth)),
         tls: section.section("tls", &SOURCE_TLS).map_or_else(TlsConfig::default, |tls| read_tls(&tls)),
         poll: section.read("poll", refresh).unwrap_or(Duration::from_secs(30)),
@@ -168,15 +201,39 @@ fn mesos(section: &Section<'_>) -> MesosConfig {
     }
 }
 
-/// The URL of a master. ZooKeeper is not asked who leads; the text is not repeated, for it may hold a password.
-fn mesos_url(value: &DeValue<'_>) -> Parsed<String> {
-    if value::text(value)?.starts_with("zk://") {
+/// A master's URL, or `zk://…`; the latter without its credentials, which come beside it.
+fn mesos_url(value: &DeValue<'_>) -> Parsed<(String, Option<Secret>)> {
+    let text = value::text(value)?;
+    match text.strip_prefix("zk://") {
+        Some(rest) => zk_url(rest),
+        None => http_url(value).map(|url| (url, None)),
+    }
+}
+
+/// `[user:password@]host[:port][,host[:port]]…/path`.
+fn zk_url(rest: &str) -> Parsed<(String, Option<Secret>)> {
+    const HINT: &str = "write zk://HOST:2181,HOST:2181/PATH";
+    let (credentials, rest) = match rest.rsplit_once('@') {
+        Some((credentials, rest)) => (Some(credentials), rest),
+        None => (None, rest),
+    };
+    if credentials.is_some_and(|pair| !pair.contains(':')) {
+        // Not repeated: it may be half of a secret.
+        return wrong("the credentials of the zk:// URL are not user:password".to_owned(), HINT);
+    }
+    let (hosts, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if let Some(host) = hosts.split(',').find(|host| !authority_fits(host)) {
+        return wrong(format!("{} names no valid host and port", quoted(host)), HINT);
+    }
+    let path = path.trim_end_matches('/');
+    if path.is_empty() || path.split('/').skip(1).any(|node| matches!(node, "" | "." | "..")) {
         return wrong(
-            "finding the leader in ZooKeeper (zk://) is not supported by this version".to_owned(),
-            "list the masters: urls = [\"http://MASTER1:5050\", \"http://MASTER2:5050\"]; any of them knows who leads",
+            format!("the path {} names no node", quoted(path)),
+            "it is the one of the masters' --zk",
         );
     }
-    http_url(value)
+    let credentials = credentials.map(|pair| Secret::Given(Given(pair.to_owned())));
+    Ok((format!("zk://{hosts}{path}"), credentials))
 }
 
 fn marathon_url(value: &DeValue<'_>) -> Parsed<String> {
@@ -326,11 +383,7 @@ fn username(section: &Section<'_>) -> Option<String> {
     section.required("username", "write username = \"…\"", parse).map(|at| at.value)
 }
 
-fn required_secret(
-    section: &Section<'_>,
-    file_key: &str,
-    variable_key: &str,
-) -> Option<portolan_discovery::Secret> {
+fn required_secret(section: &Section<'_>, file_key: &str, variable_key: &str) -> Option<Secret> {
     if !section.has(file_key) && !section.has(variable_key) {
         section.missing(file_key, &format!("name a file with {file_key}, or a variable with {variable_key}"));
     }

@@ -85,8 +85,13 @@ pub struct MarathonConfig {
 /// Keys of `type = "mesos"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MesosConfig {
-    /// Base URLs of masters (`http://…`, `https://…`): all, or one name that leads to any.
+    /// Base URLs of masters (`http://…`, `https://…`): all, or one name that leads to any; and at most one
+    /// `zk://host:port,…/path`, without credentials: the masters found there go before those written.
     pub urls: Vec<String>,
+    /// `user:password` for ZooKeeper's scheme `digest`.
+    pub zookeeper_credentials: Option<Secret>,
+    /// Masters that ZooKeeper lists are spoken to over TLS.
+    pub https: bool,
     /// How to authenticate to masters.
     pub auth: Auth,
     /// How to verify the masters and identify ourselves to them.
@@ -135,6 +140,18 @@ pub enum Secret {
     File(PathBuf),
     /// An environment variable.
     Env(String),
+    /// Here: it stood in a URL.
+    Given(Given),
+}
+
+/// A secret that is held. Never shown.
+#[derive(Clone, PartialEq)]
+pub struct Given(pub String);
+
+impl core::fmt::Debug for Given {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// `[source.tls]`.

@@ -27,7 +27,6 @@ mod saver;
 mod source;
 mod sources;
 mod supervisor;
-#[expect(dead_code, reason = "the sources that read from it follow")]
 mod zookeeper;
 
 pub use config::*;

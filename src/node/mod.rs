@@ -360,6 +360,7 @@ fn access(config: &Config) -> Result<Access> {
         Some(Secret::Env(name)) => {
             Some(std::env::var(name).with_context(|| format!("${name}: token cannot be read"))?)
         }
+        Some(Secret::Given(given)) => Some(given.0.clone()),
         None => None,
     };
     let token = token.map(|text| text.trim().to_owned());

@@ -185,7 +185,10 @@ fn secret_header(text: &str) -> Result<HeaderValue, SourceError> {
 }
 
 /// Reads a secret; white space at its end is dropped.
-async fn read_secret(secret: &Secret) -> Result<String, SourceError> {
+///
+/// # Errors
+/// [`SourceError::Setup`]; the secret is not repeated.
+pub(crate) async fn read_secret(secret: &Secret) -> Result<String, SourceError> {
     let text = match secret {
         Secret::File(path) => {
             let place = path.display();
@@ -198,6 +201,7 @@ async fn read_secret(secret: &Secret) -> Result<String, SourceError> {
         }
         Secret::Env(name) => std::env::var(name)
             .map_err(|_| setup(format!("environment variable {name} is not set, or not text")))?,
+        Secret::Given(given) => given.0.clone(),
     };
     let text = text.trim_end();
     if text.is_empty() { Err(setup("a secret of [source.auth] is empty")) } else { Ok(text.to_owned()) }

@@ -18,6 +18,7 @@ mod url;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+pub(crate) use auth::read_secret;
 pub(crate) use body::Body;
 pub(crate) use transport::Limits;
 pub(crate) use url::{Base, Url};

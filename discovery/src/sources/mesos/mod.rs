@@ -12,6 +12,7 @@
 mod api;
 mod cluster;
 mod convert;
+mod detect;
 mod recordio;
 mod service;
 mod session;
@@ -30,17 +31,22 @@ use std::time::Duration;
 use http::StatusCode;
 use portolan_table::SourceId;
 
-use crate::config::{Auth, MesosConfig, SourceConfig, TlsConfig};
-use crate::http::{Base, Body, Client, Limits};
+use crate::config::{Auth, MesosConfig, Secret, SourceConfig, TlsConfig};
+use crate::http::{Base, Body, Client, Limits, read_secret};
 use crate::source::{Session, Sink, Source, SourceError};
 use api::{Api, CLUSTER_LEN_MAX, Stream};
 use cluster::{Cluster, Patiences};
+use detect::Detector;
+
+use crate::zookeeper::{Credentials, Ensemble};
 
 /// One Mesos cluster, as a [`Source`].
 #[derive(Debug)]
 pub(crate) struct Mesos {
     source: SourceId,
     urls: Vec<String>,
+    zookeeper_credentials: Option<Secret>,
+    https: bool,
     auth: Auth,
     tls: TlsConfig,
     refresh: Duration,
@@ -50,7 +56,16 @@ pub(crate) struct Mesos {
     client: Option<Arc<Client>>,
     /// Which master is asked first.
     first: usize,
+    /// Follows ZooKeeper, if a URL says so.
+    detector: Option<Detector>,
     cluster: Cluster,
+}
+
+/// The masters to be tried.
+struct Masters {
+    /// By ZooKeeper, the leader first; `None` if they are those that are written.
+    listed: Option<detect::Listed>,
+    members: Vec<Base>,
 }
 
 /// How a master that leads is followed.
@@ -65,6 +80,8 @@ impl Mesos {
         Self {
             source: source.id,
             urls: config.urls.clone(),
+            zookeeper_credentials: config.zookeeper_credentials.clone(),
+            https: config.https,
             auth: config.auth.clone(),
             tls: config.tls.clone(),
             refresh: source.refresh,
@@ -73,15 +90,32 @@ impl Mesos {
             patiences: Patiences { settle: config.settle_time, recovery: config.recovery_time },
             client: None,
             first: 0,
+            detector: None,
             cluster: Cluster::default(),
         }
     }
 
     async fn run(&mut self, sink: &Sink) -> SourceError {
-        let members = self.urls.iter().map(|url| Base::parse(url)).collect::<Result<Vec<_>, _>>();
-        let error = match members {
-            Ok(members) => self.with(&members, sink).await,
+        let error = match self.find().await {
             Err(error) => error,
+            Ok(Masters { listed, members }) => match self.detector.take() {
+                None => self.with(&members, sink).await,
+                Some(mut detector) => {
+                    if listed.is_some() {
+                        // The leader comes first in every list.
+                        self.first = 0;
+                    }
+                    // Dropping the session is safe at any of its awaits, and the detector waits for a change.
+                    let error = tokio::select! {
+                        error = self.with(&members, sink) => error,
+                        () = detector.another_leads(listed.as_deref().unwrap_or_default()) => {
+                            SourceError::Ended { place: "zk://: another master leads".to_owned() }
+                        }
+                    };
+                    self.detector = Some(detector);
+                    error
+                }
+            },
         };
         match &error {
             SourceError::Stopping | SourceError::Ended { .. } => {}
@@ -96,6 +130,42 @@ impl Mesos {
             }
         }
         error
+    }
+
+    /// The masters to be tried: those that ZooKeeper lists, else those written.
+    async fn find(&mut self) -> Result<Masters, SourceError> {
+        let is_zk = |url: &&String| url.starts_with("zk://");
+        let written = self.urls.iter().filter(|url| !is_zk(url));
+        let written = written.map(|url| Base::parse(url)).collect::<Result<Vec<_>, _>>()?;
+        let Some(url) = self.urls.iter().find(is_zk) else {
+            return Ok(Masters { listed: None, members: written });
+        };
+        let detector = match &mut self.detector {
+            Some(detector) => detector,
+            None => {
+                let (mut ensemble, path) = Ensemble::parse(url)?;
+                if let Some(secret) = &self.zookeeper_credentials {
+                    ensemble.credentials = Some(Credentials(read_secret(secret).await?));
+                }
+                self.detector.insert(Detector::start(ensemble, path))
+            }
+        };
+        match detector.masters(self.timeout).await {
+            Ok(listed) => {
+                let scheme = if self.https { "https" } else { "http" };
+                let url = |(host, port): &(String, u16)| match host.contains(':') {
+                    true => Base::parse(&format!("{scheme}://[{host}]:{port}")),
+                    false => Base::parse(&format!("{scheme}://{host}:{port}")),
+                };
+                let members = listed.iter().map(url).collect::<Result<Vec<_>, _>>()?;
+                Ok(Masters { listed: Some(listed), members })
+            }
+            Err(error) if written.is_empty() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the masters of the configuration are asked");
+                Ok(Masters { listed: None, members: written })
+            }
+        }
     }
 
     /// One session with whichever of `members` leads.

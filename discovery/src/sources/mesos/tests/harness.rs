@@ -37,6 +37,8 @@ impl Default for Options {
 pub(super) fn start(urls: Vec<String>, options: Options) -> Running {
     let mesos = MesosConfig {
         urls,
+        zookeeper_credentials: None,
+        https: false,
         auth: options.auth,
         tls: TlsConfig::default(),
         poll: options.poll,

@@ -11,7 +11,7 @@ use portolan_table::{Publisher, ViewKey};
 mod workload;
 
 /// What a plain client takes over UDP.
-const TERMS: Terms = Terms { size_max: 1232, udp_size: 1232, recursion_available: false };
+const TERMS: Terms = Terms::udp(1232, 1232);
 /// Names asked for in turn: more than the nearest caches hold, no more than the table has.
 const NAMES: usize = 4096;
 

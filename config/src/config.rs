@@ -109,7 +109,7 @@ fn too_long(file: &str) -> Mistakes {
     Mistake::of_file(file, format!("the file is longer than {FILE_LEN_MAX} octets"), None).into()
 }
 
-fn read_text(path: &Path, file: &str) -> Result<String, Mistakes> {
+pub(crate) fn read_text(path: &Path, file: &str) -> Result<String, Mistakes> {
     let unreadable = |error: std::io::Error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "there is no such file",
@@ -212,8 +212,10 @@ fn compare(
 fn bound<'r>(dns: Option<&'r ReadDns>, proxy: &'r ReadProxy, admin: &'r ReadAdmin) -> Vec<Bound<'r>> {
     let of =
         |key, owner: &str, transport, address| Bound { key, owner: owner.to_owned(), transport, address };
+    let http = dns.into_iter().flat_map(|dns| &dns.http);
+    let http = http.map(|at| of("http", "[dns.zone.mesos_dns]", Transport::Tcp, at));
     let dns = dns.into_iter().flat_map(|dns| &dns.addresses);
-    let dns = dns.map(|at| of("listen", "[dns]", Transport::Both, at));
+    let dns = dns.map(|at| of("listen", "[dns]", Transport::Both, at)).chain(http);
     let admin = admin.addresses.iter().map(|(key, at)| of(key, "[admin]", Transport::Tcp, at));
     let listeners = proxy.listeners.iter().map(|listener| Bound {
         key: "bind",

@@ -4,13 +4,14 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
-use portolan_dns::{Config, Network, Schema, ZoneConfig};
+use portolan_dns::{Config, ForwardZone, Network, Schema, ZoneConfig};
 use toml::de::DeValue;
 
 use crate::dns_guard::guarded;
-use crate::keys::DNS_ZONE;
+use crate::keys::{DNS_FORWARD_ZONE, DNS_ZONE};
 use crate::section::{At, Reading, Section};
 use crate::value::{self, Parsed, quoted, wrong};
+use crate::zone_mesos_dns;
 
 /// Addresses of the DNS side, and resolvers behind it.
 pub(crate) const ADDRESSES_MAX: usize = 64;
@@ -27,6 +28,8 @@ const TTL_MAX: u32 = 7 * 24 * 3600;
 pub(crate) struct ReadDns {
     pub(crate) config: Config,
     pub(crate) addresses: Vec<At<SocketAddr>>,
+    /// Where zones are shown over HTTP.
+    pub(crate) http: Vec<At<SocketAddr>>,
     /// Names of sources that zones speak of.
     pub(crate) sources: Vec<At<Arc<str>>>,
 }
@@ -52,20 +55,26 @@ const fn v6(first: u16, prefix: u8) -> Network {
 }
 
 pub(crate) fn read(section: &Section<'_>) -> ReadDns {
-    section.refuse_empty_list("listen", "leave [dns] out if DNS is not wanted");
+    // A zone may be shown over HTTP alone.
+    if !section.has("zone") {
+        section.refuse_empty_list("listen", "leave [dns] out if DNS is not wanted");
+    }
     let listen = section.list("listen", ADDRESSES_MAX, value::address);
     let default = At { value: SocketAddr::from(([127, 0, 0, 1], 8053)), span: section.span().clone() };
     let addresses = listen.map_or_else(|| vec![default], |list| list.value);
-    let (zones, sources) = zones(section);
+    let (mut zones, sources, http) = zones(section);
+    let listen: Vec<SocketAddr> = addresses.iter().map(|at| at.value).collect();
+    zone_mesos_dns::place(&mut zones, &listen);
     let count =
         |key, min, max, default| section.read(key, value::count(min, max)).unwrap_or(default) as usize;
     let ttl = |key| section.read(key, value::whole_seconds(0, TTL_MAX)).unwrap_or(5);
     let config = Config {
-        listen: addresses.iter().map(|at| at.value).collect(),
+        listen,
         zones,
         ttl: ttl("ttl"),
         negative_ttl: ttl("negative_ttl"),
         forward: section.values("forward", ADDRESSES_MAX, resolver),
+        forward_zones: forward_zones(section),
         allow_forward: section
             .list("allow_forward", NETWORKS_MAX, network)
             .map_or_else(|| ALLOW_FORWARD.to_vec(), |list| list.into_values()),
@@ -80,7 +89,7 @@ pub(crate) fn read(section: &Section<'_>) -> ReadDns {
         txt_labels: section.values("txt_labels", NAMES_MAX, value::shared_text),
         ..guarded(section)
     };
-    ReadDns { config, addresses, sources }
+    ReadDns { config, addresses, http, sources }
 }
 
 pub(crate) fn network(value: &DeValue<'_>) -> Parsed<Network> {
@@ -99,24 +108,42 @@ pub(crate) fn resolver(value: &DeValue<'_>) -> Parsed<SocketAddr> {
     Ok(address)
 }
 
-const SCHEMAS: &[(&str, Schema)] = &[("native", Schema::Native)];
-const SCHEMAS_LATER: &[&str] = &["mesos-dns", "dcos", "consul", "kubernetes", "skydns"];
+/// The zone schemas, as words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SchemaWord {
+    Native,
+    MesosDns,
+}
 
-/// The zones and the sources that they name; the native zone when there is none.
-fn zones(section: &Section<'_>) -> (Vec<ZoneConfig>, Vec<At<Arc<str>>>) {
+const SCHEMAS: &[(&str, SchemaWord)] = &[("native", SchemaWord::Native), ("mesos-dns", SchemaWord::MesosDns)];
+const SCHEMAS_LATER: &[&str] = &["dcos", "consul", "kubernetes", "skydns"];
+
+/// The zones, the sources that they name, and where they are shown over HTTP.
+type ReadZones = (Vec<ZoneConfig>, Vec<At<Arc<str>>>, Vec<At<SocketAddr>>);
+
+/// The zones; the native zone when there is none.
+fn zones(section: &Section<'_>) -> ReadZones {
     if !section.has("zone") {
         let native = ZoneConfig { name: "svc.cluster".into(), schema: Schema::Native, sources: Vec::new() };
-        return (vec![native], Vec::new());
+        return (vec![native], Vec::new(), Vec::new());
     }
-    let (mut zones, mut names, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut zones, mut names, mut sources, mut http) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for zone in section.sections("zone", &DNS_ZONE, ZONES_MAX) {
         let schema = zone.read("schema", value::choice(SCHEMAS, SCHEMAS_LATER));
         let shown = zone.list("sources", NAMES_MAX, value::label).map_or_else(Vec::new, |list| list.value);
         let name = zone.required("name", "write name = \"svc.cluster\"", zone_name);
+        // Looked at whatever the schema is, so that mistakes are told.
+        let (settings, bound) = zone_mesos_dns::read(&zone, name.as_ref().map_or("", |name| &name.value));
         if let Some(name) = name {
             zones.push(ZoneConfig {
                 name: name.value.clone(),
-                schema: schema.unwrap_or(Schema::Native),
+                schema: match schema.unwrap_or(SchemaWord::Native) {
+                    SchemaWord::Native => Schema::Native,
+                    SchemaWord::MesosDns => {
+                        http.extend(bound);
+                        Schema::MesosDns(Arc::new(settings))
+                    }
+                },
                 sources: shown.iter().map(|at| at.value.clone()).collect(),
             });
             names.push(name);
@@ -124,7 +151,31 @@ fn zones(section: &Section<'_>) -> (Vec<ZoneConfig>, Vec<At<Arc<str>>>) {
         sources.extend(shown);
     }
     refuse_overlaps(section.reading, &names);
-    (zones, sources)
+    (zones, sources, http)
+}
+
+/// Zones that other resolvers are asked about.
+fn forward_zones(section: &Section<'_>) -> Vec<ForwardZone> {
+    let mut zones = Vec::new();
+    for zone in section.sections("forward_zone", &DNS_FORWARD_ZONE, ZONES_MAX) {
+        let name = zone.required("name", "write name = \"example.com\"", forward_zone_name);
+        let hint = "write forward = [\"192.0.2.53:53\"]";
+        let forward = zone.required_list("forward", hint, ADDRESSES_MAX, resolver);
+        if let Some(name) = name {
+            zones.push(ForwardZone { name: name.value, forward });
+        }
+    }
+    zones
+}
+
+/// A domain name that others serve: lower case, no dot at the end.
+fn forward_zone_name(value: &DeValue<'_>) -> Parsed<Arc<str>> {
+    let text = value::text(value)?.to_ascii_lowercase();
+    let name = text.strip_suffix('.').unwrap_or(&text);
+    match portolan_dns::wire::text_to_name(name) {
+        Some(wire) if wire.len() > 1 => Ok(name.into()),
+        _ => wrong(format!("{} is not a domain name", quoted(name)), "write it as in \"example.com\""),
+    }
 }
 
 /// One name belongs to one zone: of two zones, neither may be or lie below the other.

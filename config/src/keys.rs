@@ -183,9 +183,10 @@ pub(crate) static DNS: Keys = Keys {
         key("allow_query", Words("everybody")),
         key("query_denied", Toml("\"refuse\"")),
     ],
-    sections: &["zone", "rate_limit", "cookies", "key", "transfer"],
+    sections: &["zone", "forward_zone", "rate_limit", "cookies", "key", "transfer"],
     instead: &[
         ("zones", "write [[dns.zone]]"),
+        ("forward_zones", "write [[dns.forward_zone]]"),
         ("bind", "write listen = [\"…\"]"),
         ("keys", "write [[dns.key]]"),
         ("allow_transfer", "write [dns.transfer] with allow = [\"…\"]"),
@@ -248,6 +249,39 @@ pub(crate) static DNS_TRANSFER: Keys = Keys {
 pub(crate) static DNS_ZONE: Keys = Keys {
     title: "[[dns.zone]]",
     keys: &[key("name", Words("required")), key("schema", Toml("\"native\"")), key("sources", Words("all"))],
+    sections: &["mesos_dns"],
+    ..NO_KEYS
+};
+
+pub(crate) static DNS_ZONE_MESOS_DNS: Keys = Keys {
+    title: "[dns.zone.mesos_dns]",
+    keys: &[
+        key("profile", Toml("\"0.8\"")),
+        key("compat", Toml("\"rfc\"")),
+        key("ip_sources", Toml("[\"netinfo\", \"mesos\", \"host\"]")),
+        key("rfc952", Toml("false")),
+        key("ignore_health", Words("`false`; `true` with `compat = \"strict\"`")),
+        key("ttl", Toml("\"60s\"")),
+        key("srv_weight", Toml("1")),
+        key("soa_mname", Words("`ns1.` and the zone's name")),
+        key("soa_rname", Words("`root.ns1.` and the zone's name")),
+        key("soa_refresh", Toml("60")),
+        key("soa_retry", Toml("600")),
+        key("soa_expire", Toml("86400")),
+        key("addresses", Words("those of `listen`")),
+        key("reverse", Toml("false")),
+        key("recursion_bit", Toml("true")),
+        key("truncate_bit", Toml("true")),
+        key("subnet_first", Toml("false")),
+        key("http", Toml("[]")),
+        key("enumeration", Toml("true")),
+    ],
+    ..NO_KEYS
+};
+
+pub(crate) static DNS_FORWARD_ZONE: Keys = Keys {
+    title: "[[dns.forward_zone]]",
+    keys: &[key("name", Words("required")), key("forward", Words("required"))],
     ..NO_KEYS
 };
 
@@ -470,6 +504,8 @@ pub(crate) static SECTIONS: &[&Keys] = &[
     &SOURCE_TLS,
     &DNS,
     &DNS_ZONE,
+    &DNS_ZONE_MESOS_DNS,
+    &DNS_FORWARD_ZONE,
     &DNS_RATE_LIMIT,
     &DNS_COOKIES,
     &DNS_KEY,

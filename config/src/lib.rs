@@ -41,6 +41,7 @@ mod tests;
 mod upstream;
 mod upstream_tls;
 mod value;
+mod zone_mesos_dns;
 
 pub use config::{Config, FILE_LEN_MAX};
 pub use environment::Environment;

@@ -27,6 +27,7 @@ fn written_defaults_are_the_defaults() {
         "[source.auth]" => "type = \"none\"\n",
         "[[dns.zone]]" => "name = \"svc.cluster\"\n",
         "[[dns.key]]" => "name = \"transfer.example\"\nsecret_file = \"key\"\n",
+        "[[dns.forward_zone]]" => "name = \"example.com\"\nforward = [\"192.0.2.53:53\"]\n",
         "[[proxy.certificate]]" => "path = \"a.pem\"\n",
         "[[proxy.route]]" => "service = \"web\"\n",
         "[[proxy.service]]" => "name = \"web\"\n",
@@ -55,6 +56,23 @@ fn written_defaults_are_the_defaults() {
     let (bare, full) = (parse(&bare).unwrap(), parse(&full).unwrap());
     assert_eq!(bare, full);
     assert!(full.discovery.sources.len() == 1 && full.dns.is_some() && !full.proxy.listeners.is_empty());
+}
+
+/// The same of a zone of the schema `mesos-dns`, which the one above is not.
+#[test]
+fn written_defaults_of_a_mesos_dns_zone_are_the_defaults() {
+    let zone = |keys: &str| {
+        let text = format!("[dns]\n[[dns.zone]]\nname = \"mesos\"\nschema = \"mesos-dns\"\n{keys}");
+        Config::parse(&text, "x.toml", &environment()).unwrap_or_else(|told| panic!("{told}")).dns
+    };
+    let mut written = "[dns.zone.mesos_dns]\n".to_owned();
+    for key in known_keys().filter(|key| key.section == "[dns.zone.mesos_dns]") {
+        if let Some(default) = key.default {
+            let _ = writeln!(written, "{} = {default}", key.name);
+        }
+    }
+    assert!(written.lines().count() > 10);
+    assert_eq!(zone(""), zone(&written));
 }
 
 fn crate_file(path: &str) -> String {

@@ -5,6 +5,8 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::zone::mesos_dns;
+
 /// Everything the DNS side is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub negative_ttl: u32,
     /// Resolvers for names outside our zones; empty: refused.
     pub forward: Vec<SocketAddr>,
+    /// Zones that other resolvers are asked about; of several that hold a name the longest one counts.
+    pub forward_zones: Vec<ForwardZone>,
     /// Networks that may use the forwarder.
     pub allow_forward: Vec<Network>,
     /// Total time for one forwarded query, all resolvers tried together.
@@ -63,11 +67,22 @@ pub struct ZoneConfig {
     pub sources: Vec<Arc<str>>,
 }
 
+/// One `[[dns.forward_zone]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardZone {
+    /// Its apex, lower case, no dot at the end.
+    pub name: Arc<str>,
+    /// The resolvers for names in it.
+    pub forward: Vec<SocketAddr>,
+}
+
 /// The zone schemas that are built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schema {
     /// Portolan's own names.
     Native,
+    /// Mesos-DNS's.
+    MesosDns(Arc<mesos_dns::Settings>),
 }
 
 /// What becomes of a query that is not allowed.
@@ -223,6 +238,7 @@ impl Default for Config {
             ttl: 5,
             negative_ttl: 5,
             forward: Vec::new(),
+            forward_zones: Vec::new(),
             allow_forward: Vec::new(),
             forward_timeout: Duration::from_secs(4),
             forward_in_flight_max: 1024,

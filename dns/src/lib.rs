@@ -27,4 +27,4 @@ pub mod zone;
 
 pub use config::*;
 pub use server::{Server, Sockets, Trust, TrustError, bind, serve, tend};
-pub use zone::{ZoneBuilder, ZoneMetrics, Zones};
+pub use zone::{ZoneBuilder, ZoneMetrics, Zones, mesos_dns};

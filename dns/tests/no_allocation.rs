@@ -60,10 +60,10 @@ fn turn(zones: &portolan_dns::Zones, packet: &[u8], rotation: u32, out: &mut [u8
         Request::Ignore => 0,
         Request::Malformed(rcode) => error_reply(packet, rcode, out),
         Request::Question(query) => {
-            let terms = Terms { size_max: query.udp_limit(1232), udp_size: 1232, recursion_available: false };
+            let terms = Terms::udp(query.udp_limit(1232), 1232);
             match answer(zones, &query, &terms, rotation, out) {
                 Outcome::Reply(written) => written.len,
-                Outcome::NotOurs => 0,
+                Outcome::NotOurs | Outcome::Silence => 0,
             }
         }
     }

@@ -20,7 +20,7 @@ fuzz_target!(|packet: &[u8]| {
         Request::Malformed(rcode) => error_reply(packet, rcode, &mut out),
         Request::Question(query) => {
             let terms =
-                Terms { size_max: query.udp_limit(1232), udp_size: 1232, recursion_available: false };
+                Terms::udp(query.udp_limit(1232), 1232);
             let outcome = CLUSTER
                 .with(|cluster| cluster.zones(|zones| answer(zones, &query, &terms, 1, &mut out)));
             let Outcome::Reply(written) = outcome else { return };

@@ -6,7 +6,9 @@
 //! ```
 
 mod compose;
+mod listed;
 mod records;
+mod strict;
 
 use core::net::IpAddr;
 
@@ -23,6 +25,24 @@ pub struct Terms {
     pub udp_size: u16,
     /// This client may use the forwarder: sets the RA bit.
     pub recursion_available: bool,
+    /// It came over a transport that carries replies of any size.
+    pub stream: bool,
+    /// Who asks, for answers that depend on it.
+    pub client: Option<IpAddr>,
+}
+
+impl Terms {
+    /// Over UDP, of nobody in particular.
+    #[must_use]
+    pub const fn udp(size_max: usize, udp_size: u16) -> Self {
+        Self { size_max, udp_size, recursion_available: false, stream: false, client: None }
+    }
+
+    /// Over TCP, of nobody in particular.
+    #[must_use]
+    pub const fn tcp(udp_size: u16) -> Self {
+        Self { size_max: 65_535, udp_size, recursion_available: false, stream: true, client: None }
+    }
 }
 
 /// What came of a query.
@@ -32,6 +52,8 @@ pub enum Outcome {
     Reply(Written),
     /// The name is in none of our zones: forward it or refuse it.
     NotOurs,
+    /// No reply must be sent: a program that is followed to the letter sends none either.
+    Silence,
 }
 
 /// A reply in a buffer.
@@ -50,13 +72,21 @@ pub struct Written {
 #[inline]
 #[must_use]
 pub fn answer(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, out: &mut [u8]) -> Outcome {
-    if let Some(rcode) = query.verdict() {
-        return Outcome::Reply(bare(query, rcode, terms, out));
-    }
     let name = query.name();
-    let Some(zone) = zones.zone_of(name) else {
+    let zone = zones.zone_of(name);
+    if let Some(rcode) = query.verdict() {
+        // Who is followed to the letter answers any class, and zone transfers like other types.
+        let followed = rcode == Rcode::Refused && zone.is_some_and(strict::applies);
+        if !followed {
+            return Outcome::Reply(bare(query, rcode, terms, out));
+        }
+    }
+    let Some(zone) = zone else {
         return reverse(zones, query, terms, rotation, out);
     };
+    if let Some(listing) = &zone.fixed().listing {
+        return listed::answer(zones, zone, listing, query, terms, rotation, out);
+    }
     let found = zone.find(name);
     if !zone.is_complete() && is_open(&found, query.qtype()) {
         return Outcome::Reply(bare(query, Rcode::ServFail, terms, out));
@@ -78,6 +108,12 @@ pub fn answer(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, ou
         Found::Instance(entry, host) => composer.instance(entry, host),
         Found::Node(node) => composer.node(node),
     })
+}
+
+/// True if the query is about a zone that follows a program to the letter.
+#[must_use]
+pub(crate) fn is_followed(zones: &Zones, query: &Query<'_>) -> bool {
+    zones.zone_of(query.name()).is_some_and(strict::applies)
 }
 
 /// True if a source that has not spoken yet may have records where the others have none: unknown is not absent.
@@ -113,8 +149,13 @@ fn reverse(zones: &Zones, query: &Query<'_>, terms: &Terms, rotation: u32, out: 
     if name.labels() < 2 || name.label(name.labels() - 1) != b"arpa" {
         return Outcome::NotOurs;
     }
-    let Some(address) = crate::wire::address_of(name.octets()) else { return Outcome::NotOurs };
+    let Some(address) = crate::wire::address_of(name.octets()) else {
+        return listed::reverse_tree(zones, query, terms, out).unwrap_or(Outcome::NotOurs);
+    };
     let Some((zone, names)) = zones.reverse(address) else {
+        if let Some(outcome) = listed::reverse(zones, address, query, terms, rotation, out) {
+            return outcome;
+        }
         // A source that has not spoken yet may serve a private address, and nobody outside knows better.
         if is_private(address) && zones.zones().iter().any(|zone| !zone.is_complete()) {
             return Outcome::Reply(bare(query, Rcode::ServFail, terms, out));

@@ -26,7 +26,7 @@ const REPLIES_LEN: usize = 64 << 10;
 
 /// Of a packet that cannot be read nothing is known.
 const UNKNOWN: Entry = Entry::Pass { cookie: None, known: false };
-const NO_TERMS: Terms = Terms { size_max: HEADER_LEN, udp_size: 0, recursion_available: false };
+const NO_TERMS: Terms = Terms::udp(HEADER_LEN, 0);
 
 /// Buffers of one worker's socket, made once.
 pub(super) struct Batch<F: Family> {
@@ -209,6 +209,8 @@ impl<F: Family, S: SlowPath> Asker<'_, F, S> {
             size_max: query.udp_limit(udp_size) - entry.reserve(),
             udp_size,
             recursion_available: forwards && self.slow.offers_recursion(client.ip()),
+            stream: false,
+            client: Some(client.ip()),
         };
         let written = match entry {
             Entry::Drop => return 0,
@@ -221,6 +223,7 @@ impl<F: Family, S: SlowPath> Asker<'_, F, S> {
                 }
                 match answer(zones, query, &terms, rotation, room) {
                     Outcome::Reply(written) => written,
+                    Outcome::Silence => return 0,
                     Outcome::NotOurs if forwards && self.slow.take(query, peer) => {
                         tally.handed_over();
                         return 0;

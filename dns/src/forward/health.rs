@@ -135,11 +135,15 @@ impl Resolver {
     }
 }
 
-/// The order in which to ask, as indices: first one on trial, so that it is asked at all (the next one is asked
+/// The order in which to ask those that are wanted, as indices: first one on trial, so that it is asked at all (the next one is asked
 /// as well after a short wait, so the client pays little); then the usable ones, fastest first, those without
 /// an estimate before; then the resting ones, which are better than nothing, the one to wake first before.
-pub(super) fn order(resolvers: &mut [Resolver], now: Instant) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..resolvers.len()).collect();
+pub(super) fn order(
+    resolvers: &mut [Resolver],
+    now: Instant,
+    is_wanted: impl Fn(SocketAddr) -> bool,
+) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..resolvers.len()).filter(|at| is_wanted(resolvers[*at].address)).collect();
     order.sort_by_key(|&index| {
         let resolver = &resolvers[index];
         let wakes = resolver.rests_until.filter(|_| resolver.is_resting(now));
@@ -175,9 +179,9 @@ mod tests {
         for (resolver, time) in resolvers.iter_mut().zip([30, 10, 20]) {
             resolver.learn(Judgement::Answered(MS * time), now);
         }
-        assert_eq!(order(&mut resolvers, now), [1, 2, 0]);
+        assert_eq!(order(&mut resolvers, now, |_| true), [1, 2, 0]);
         resolvers[1].learn(Judgement::Answered(MS * 200), now);
-        assert_eq!(order(&mut resolvers, now), [2, 0, 1]);
+        assert_eq!(order(&mut resolvers, now, |_| true), [2, 0, 1]);
     }
 
     #[test]
@@ -185,17 +189,17 @@ mod tests {
         let start = Instant::now();
         let mut resolvers = resolvers(2);
         for _ in 0..3 {
-            assert_eq!(order(&mut resolvers, start)[0], 0);
+            assert_eq!(order(&mut resolvers, start, |_| true)[0], 0);
             resolvers[0].learn(Judgement::Failed, start);
         }
-        assert_eq!(order(&mut resolvers, start), [1, 0], "last, but not left out");
+        assert_eq!(order(&mut resolvers, start, |_| true), [1, 0], "last, but not left out");
         let later = start + REST_MIN;
-        assert_eq!(order(&mut resolvers, later)[0], 0, "on trial");
-        assert_eq!(order(&mut resolvers, later)[0], 1, "while the trial is under way");
+        assert_eq!(order(&mut resolvers, later, |_| true)[0], 0, "on trial");
+        assert_eq!(order(&mut resolvers, later, |_| true)[0], 1, "while the trial is under way");
         resolvers[0].learn(Judgement::Answered(MS), later);
-        assert_eq!(order(&mut resolvers, later)[0], 1, "no estimate yet: to be learned");
+        assert_eq!(order(&mut resolvers, later, |_| true)[0], 1, "no estimate yet: to be learned");
         resolvers[1].learn(Judgement::Answered(MS * 5), later);
-        assert_eq!(order(&mut resolvers, later)[0], 0, "well again");
+        assert_eq!(order(&mut resolvers, later, |_| true)[0], 0, "well again");
     }
 
     #[test]
@@ -220,8 +224,8 @@ mod tests {
         resolvers[0].learn(Judgement::Answered(MS * 500), start);
         resolvers[1].learn(Judgement::Answered(MS * 5), start);
         resolvers[0].asked = Some(start);
-        assert_eq!(order(&mut resolvers, start + MS)[0], 1);
+        assert_eq!(order(&mut resolvers, start + MS, |_| true)[0], 1);
         resolvers[1].asked = Some(start + ESTIMATE_AGE_MAX);
-        assert_eq!(order(&mut resolvers, start + ESTIMATE_AGE_MAX)[0], 0);
+        assert_eq!(order(&mut resolvers, start + ESTIMATE_AGE_MAX, |_| true)[0], 0);
     }
 }

@@ -28,6 +28,7 @@ mod seats;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -52,6 +53,7 @@ use question::{Key, TRAIL_OPTION};
 use race::{Asked, Departure};
 use seats::{Seat, Seats};
 use sockets::Sockets;
+use zones::ForwardZones;
 
 /// The EDNS option by which loops are known, for the one who reads the client's query.
 pub const LOOP_OPTION: u16 = TRAIL_OPTION;
@@ -80,7 +82,7 @@ pub struct Forwarder {
 
 #[derive(Debug, Default)]
 struct State {
-    configured: Vec<SocketAddr>,
+    configured: ForwardZones,
     networks: Box<[Network]>,
     /// Where we listen ourselves, once for every worker.
     own: Vec<SocketAddr>,
@@ -92,6 +94,16 @@ struct State {
     cache: Cache,
     flights: Flights,
     seats: Seats,
+}
+
+impl State {
+    /// Others are asked from now on: what was answered, or will be to what is under way, is not kept for them.
+    fn forget(&mut self, metrics: &Metrics) {
+        self.epoch += 1;
+        self.cache.clear();
+        self.flights.leave_behind();
+        metrics.cache_entries.set(0);
+    }
 }
 
 impl Forwarder {
@@ -124,7 +136,11 @@ impl Forwarder {
         state.in_flight_max = config.forward_in_flight_max;
         state.cache.resize(config.forward_cache_entries);
         state.networks = config.allow_forward.as_slice().into();
-        state.configured.clone_from(&config.forward);
+        let configured = ForwardZones::new(config);
+        if !state.configured.asks_as(&configured) {
+            state.forget(&self.metrics);
+        }
+        state.configured = configured;
         self.choose_resolvers(&mut state);
     }
 
@@ -190,7 +206,10 @@ impl Forwarder {
     }
 
     fn may_ask(&self, question: &Question, client: IpAddr) -> bool {
-        !question.is_meta() && self.access.load().allows(client)
+        // The lock is taken for who may ask alone.
+        !question.is_meta()
+            && self.access.load().allows(client)
+            && !self.lock().configured.of(question.wire_name()).is_empty()
     }
 
     /// Flights, cache, seat, departure: in one step, so that two clients never ask the same at once. What is known
@@ -243,19 +262,17 @@ impl Forwarder {
     }
 
     fn choose_resolvers(&self, state: &mut State) {
+        let configured = state.configured.all();
         let usable: Vec<SocketAddr> =
-            state.configured.iter().copied().filter(|&address| !is_own(&state.own, address)).collect();
-        if usable.len() < state.configured.len() {
-            let dropped = state.configured.iter().filter(|address| !usable.contains(address));
+            configured.iter().copied().filter(|&address| !is_own(&state.own, address)).collect();
+        if usable.len() < configured.len() {
+            let dropped = configured.iter().filter(|address| !usable.contains(address));
             tracing::warn!(resolvers = ?dropped.collect::<Vec<_>>(), "not forwarding to our own addresses");
         }
         let mut known = core::mem::take(&mut state.resolvers);
         let stays = |resolver: &Resolver| usable.contains(&resolver.address);
         if known.len() != usable.len() || !known.iter().all(stays) {
-            state.epoch += 1;
-            state.cache.clear();
-            state.flights.leave_behind();
-            self.metrics.cache_entries.set(0);
+            state.forget(&self.metrics);
         }
         for address in usable {
             let place = known.iter().position(|resolver| resolver.address == address);

@@ -167,7 +167,9 @@ impl<'a> Race<'a> {
     /// Whom to ask in turn, and how long to wait before the next.
     fn plan(&self) -> Vec<(SocketAddr, Duration)> {
         let mut state = self.forwarder.lock();
-        let order = health::order(&mut state.resolvers, now());
+        let state = &mut *state;
+        let wanted = state.configured.of(self.asked.question.wire_name());
+        let order = health::order(&mut state.resolvers, now(), |address| wanted.contains(&address));
         let tries = (order.len() * 2).clamp(TRIES_MIN, TRIES_MAX);
         (0..tries)
             .filter_map(|turn| {

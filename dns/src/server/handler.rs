@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use hickory_proto::op::{Header, HeaderCounts, Metadata};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::serialize::binary::BinDecoder;
-use hickory_server::net::runtime::{Time, TokioTime};
+use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::Queries;
@@ -26,7 +26,7 @@ use prometheus::IntCounterVec;
 use super::Limits;
 use super::parts::{Composed, Parts};
 use super::reply::{Reply, counted};
-use crate::answer::{Outcome, Terms, answer, bare};
+use crate::answer::{Outcome, Terms, answer, bare, is_followed};
 use crate::forward::{Forwarded, Forwarder, LOOP_OPTION, Question};
 use crate::gate::{Entry, Rules, unix_seconds};
 use crate::metrics::Tally;
@@ -85,7 +85,9 @@ impl Handler {
             Entry::Pass { .. } => self.unsigned(packet, client, protocol, (tally, &entry), None).await.0,
         };
         reply.known |= entry.is_known();
-        finish(&entry, &mut reply.packet);
+        if !reply.is_silence() {
+            finish(&entry, &mut reply.packet);
+        }
         Some(reply)
     }
 
@@ -104,7 +106,9 @@ impl Handler {
         let wire::Request::Question(query) = wire::Request::read(packet) else {
             return (Reply::error(packet, Rcode::FormErr, tally), signer);
         };
-        if query.verdict() == Some(Rcode::Refused) && transfer::is_wanted(&query, over_udp) {
+        let wanted = query.verdict() == Some(Rcode::Refused) && transfer::is_wanted(&query, over_udp);
+        // A program that knows of no transfers is followed in that too.
+        if wanted && !is_followed(self.table.load().view(self.key), &query) {
             return self.transfer(&query, client, over_udp.then_some(reserve), (tally, signer)).await;
         }
         // Our reader skips what it doesn't need; hickory reads all, and may object to more.
@@ -113,7 +117,11 @@ impl Handler {
         };
         let composed = Composed::default();
         let handler = Self { reserve, ..self.clone() };
-        let info = handler.handle_request::<_, TokioTime>(&request, composed.clone()).await;
+        let Some(parts) = handler.parts(&request).await else {
+            // No reply must be sent.
+            return (Reply::of(Vec::new(), tally), signer);
+        };
+        let info = send(&parts, &request, composed.clone()).await;
         let Some(composed) = composed.into_packet() else {
             return (Reply::error(packet, Rcode::ServFail, tally), signer);
         };
@@ -138,7 +146,7 @@ impl Handler {
                 let answered = self.unsigned(&message, client, protocol, (tally, entry), Some(signer)).await;
                 let (mut reply, signer) = answered;
                 reply.known = true;
-                if let Some(mut signer) = signer {
+                if let Some(mut signer) = signer.filter(|_| !reply.is_silence()) {
                     finish(entry, &mut reply.packet);
                     // The query may have come under another id than it was signed with.
                     reply.packet[..2].copy_from_slice(&packet[..2]);
@@ -194,6 +202,8 @@ impl Handler {
             size_max: out.len(),
             udp_size: self.limits.load().udp_size_max,
             recursion_available: self.forwarder.access().load().allows(client.ip()),
+            stream: true,
+            client: Some(client.ip()),
         };
         let written = bare(query, rcode, &terms, &mut out);
         out.truncate(written.len);
@@ -216,25 +226,29 @@ impl Handler {
             size_max: size_max - self.reserve,
             udp_size: udp_size_max,
             recursion_available: self.forwarder.access().load().allows(request.src().ip()),
+            stream: request.protocol() != Protocol::Udp,
+            client: Some(request.src().ip()),
         };
         let mut parts = match self.own(&query, request, &terms) {
-            Some(parts) => parts,
-            None => self.others(&query, request, &terms).await,
+            Own::Answer(parts) => parts,
+            Own::Silence => return None,
+            Own::No => self.others(&query, request, &terms).await,
         };
         parts.fit(request, terms.size_max);
         Some(parts)
     }
 
-    /// The answer from our zones, in hickory's terms; `None` if the name is in none of them.
-    fn own(&self, query: &Query<'_>, request: &Request, terms: &Terms) -> Option<Parts> {
+    /// The answer from our zones, in hickory's terms.
+    fn own(&self, query: &Query<'_>, request: &Request, terms: &Terms) -> Own {
         let mut out = vec![0; terms.size_max];
         let outcome = {
             let snapshot = self.table.load();
             answer(snapshot.view(self.key), query, terms, fastrand::u32(..), &mut out)
         };
         match outcome {
-            Outcome::Reply(written) => Some(Parts::read(&out[..written.len], request)),
-            Outcome::NotOurs => None,
+            Outcome::Reply(written) => Own::Answer(Parts::read(&out[..written.len], request)),
+            Outcome::Silence => Own::Silence,
+            Outcome::NotOurs => Own::No,
         }
     }
 
@@ -280,17 +294,32 @@ impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(
         &self,
         request: &Request,
-        mut response_handle: R,
+        response_handle: R,
     ) -> ResponseInfo {
-        let Some(parts) = self.parts(request).await else { return nothing(request) };
-        let none = no_queries();
-        let queries = if parts.with_question { &request.queries } else { &none };
-        let sent = response_handle.send_response(parts.response(queries)).await;
-        sent.unwrap_or_else(|error| {
-            tracing::debug!(%error, "reply not sent");
-            nothing(request)
-        })
+        match self.parts(request).await {
+            Some(parts) => send(&parts, request, response_handle).await,
+            None => nothing(request),
+        }
     }
+}
+
+/// What our zones say.
+enum Own {
+    Answer(Parts),
+    /// Nothing is to be sent.
+    Silence,
+    /// The name is in none of them.
+    No,
+}
+
+async fn send(parts: &Parts, request: &Request, mut response_handle: impl ResponseHandler) -> ResponseInfo {
+    let none = no_queries();
+    let queries = if parts.with_question { &request.queries } else { &none };
+    let sent = response_handle.send_response(parts.response(queries)).await;
+    sent.unwrap_or_else(|error| {
+        tracing::debug!(%error, "reply not sent");
+        nothing(request)
+    })
 }
 
 /// What hickory logs in place of a reply that was not sent.

@@ -61,7 +61,7 @@ impl Reply {
             return !self.is_silence();
         }
         let rcode = counted(ResponseCode::from(0, self.packet.get(3).map_or(0, |codes| codes & 15)));
-        let terms = Terms { size_max: usize::from(udp_size), udp_size, recursion_available: false };
+        let terms = Terms::udp(usize::from(udp_size), udp_size);
         let room = self.packet.len().max(HEADER_LEN + 255 + 4 + wire::OPT_LEN);
         let len = self.packet.len();
         self.packet.resize(room, 0);

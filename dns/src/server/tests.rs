@@ -25,6 +25,7 @@ fn handler() -> Handler {
         ttl: 5,
         negative_ttl: 5,
         forward: Vec::new(),
+        forward_zones: Vec::new(),
         allow_forward: Vec::new(),
         forward_timeout: core::time::Duration::from_secs(1),
         forward_in_flight_max: 1,

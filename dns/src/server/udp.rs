@@ -82,7 +82,7 @@ impl SlowUdp {
 
     fn refuse_for_load(&self, query: &Query<'_>, peer: Peer) {
         let mut out = [0; HEADER_LEN + 255 + 4 + OPT_LEN];
-        let terms = Terms { size_max: out.len(), udp_size: self.udp_size_max(), recursion_available: true };
+        let terms = Terms { recursion_available: true, ..Terms::udp(out.len(), self.udp_size_max()) };
         let written = bare(query, Rcode::ServFail, &terms, &mut out);
         self.server.metrics.overload.inc();
         let mut tally = Tally::default();

@@ -82,7 +82,7 @@ impl<'z> Lookup<'z> {
         self.question.extend(rtype.to_be_bytes());
         self.question.extend(CLASS_IN.to_be_bytes());
         let Request::Question(query) = Request::read(&self.question) else { return };
-        let terms = Terms { size_max: self.reply.len(), udp_size: 0, recursion_available: false };
+        let terms = Terms { size_max: self.reply.len(), ..Terms::tcp(0) };
         let Outcome::Reply(written) = answer(self.zones, &query, &terms, 0, &mut self.reply) else { return };
         if written.truncated {
             tracing::warn!(

@@ -1,5 +1,7 @@
 //! Reading a query, strictly, without copying or allocating.
 
+use core::net::IpAddr;
+
 use super::name::NAME_LEN_MAX;
 use super::{CLASS_IN, HEADER_LEN, Rcode, UDP_SIZE_PLAIN, rtype};
 
@@ -47,6 +49,8 @@ pub struct Edns {
     pub udp_size: u16,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
+    /// The network on whose behalf it asks, by its first address (RFC 7871 §6).
+    pub client_subnet: Option<IpAddr>,
 }
 
 /// The name asked for, lower-cased (RFC 4343 §3), with the places of its labels.
@@ -193,7 +197,8 @@ impl<'a> Records<'a> {
         self.cookie = read_options(record.data)?;
         self.version = (record.ttl >> 16) as u8;
         let udp_size = record.class.max(UDP_SIZE_PLAIN as u16);
-        self.edns = Some(Edns { udp_size, dnssec_ok: record.ttl & 0x8000 != 0 });
+        let client_subnet = client_subnet(record.data);
+        self.edns = Some(Edns { udp_size, dnssec_ok: record.ttl & 0x8000 != 0, client_subnet });
         Some(())
     }
 }
@@ -236,6 +241,28 @@ fn skip_name(octets: &[u8]) -> Option<(bool, &[u8])> {
             return None;
         }
     }
+}
+
+/// The address in a client-subnet option, its missing octets zero. The options are whole.
+#[inline]
+fn client_subnet(mut data: &[u8]) -> Option<IpAddr> {
+    const CLIENT_SUBNET: u16 = 8;
+    while let Some((&[c0, c1, l0, l1], rest)) = data.split_first_chunk::<4>() {
+        let (option, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])))?;
+        if u16::from_be_bytes([c0, c1]) == CLIENT_SUBNET {
+            let (&[f0, f1, _, _], address) = option.split_first_chunk::<4>()?;
+            let mut octets = [0; 16];
+            octets.get_mut(..address.len())?.copy_from_slice(address);
+            let [a, b, c, d, ..] = octets;
+            return match u16::from_be_bytes([f0, f1]) {
+                1 if address.len() <= 4 => Some(IpAddr::from([a, b, c, d])),
+                2 => Some(IpAddr::from(octets)),
+                _ => None,
+            };
+        }
+        data = rest;
+    }
+    None
 }
 
 /// Options must be whole (RFC 6891 §6.1.2); the first cookie among them is what counts (RFC 7873 §5.2). The others

@@ -37,12 +37,28 @@ impl<'o> Reply<'o> {
     #[inline]
     #[must_use]
     pub fn begin(out: &'o mut [u8], query: &Query<'_>, limit: usize, udp_size: u16) -> Option<Self> {
-        let question = query.question();
         let opt = query.edns().map(|edns| {
             let [size0, size1] = udp_size.to_be_bytes();
             let flags = if edns.dnssec_ok { 0x80 } else { 0 };
             [0, 0, rtype::OPT as u8, size0, size1, 0, 0, flags, 0, 0, 0]
         });
+        Self::begin_with(out, query, limit, opt)
+    }
+
+    /// The same without an OPT record, whatever the query has: for following programs that know of none.
+    #[must_use]
+    pub fn begin_plain(out: &'o mut [u8], query: &Query<'_>, limit: usize) -> Option<Self> {
+        Self::begin_with(out, query, limit, None)
+    }
+
+    #[inline]
+    fn begin_with(
+        out: &'o mut [u8],
+        query: &Query<'_>,
+        limit: usize,
+        opt: Option<[u8; OPT_LEN]>,
+    ) -> Option<Self> {
+        let question = query.question();
         let reserve = if opt.is_some() { OPT_LEN } else { 0 };
         let room = limit.min(out.len()).checked_sub(reserve)?;
         let len = HEADER_LEN + question.len();

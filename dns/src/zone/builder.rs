@@ -10,6 +10,7 @@ use portolan_table::{Changes, Core, NodeFact, Service, ServiceChange, ServiceNam
 use tracing::{info, warn};
 
 use super::entry::ServiceEntry;
+use super::mesos_dns::{self, Listing};
 use super::names::{NameData, NamesWriter};
 use super::native::{Native, node_name};
 use super::nodes::{claim_node, release_node};
@@ -17,9 +18,9 @@ use super::report::{Problem, ProblemKind, ZoneMetrics};
 use super::reverse::{PtrName, ReverseWriter};
 use super::schema::{Context, NodeName, OwnName, Schema, Source};
 use super::serial::Serial;
-use super::{Fixed, Zone, Zones};
+use super::{Fixed, Listed, ListingFixed, Zone, Zones};
 use crate::wire::text_to_name;
-use crate::{Config, Schema as SchemaName, ZoneConfig};
+use crate::{Config, NodeConfig, Schema as SchemaName, ZoneConfig};
 
 /// Compiles [`Zones`] from the table, then only what changes. One per configuration; a reload makes a new one.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ struct State {
     context: Context,
     names: NamesWriter,
     reverse: ReverseWriter,
+    /// Of a schema that lists its records one by one; then the two before are empty.
+    listing: Option<Listing>,
     problems: BTreeMap<Subject, Vec<Problem>>,
 }
 
@@ -82,7 +85,7 @@ impl ZoneBuilder {
 
     fn show_names(&self, zones: &Zones) {
         for zone in &zones.zones {
-            self.metrics.names.with_label_values(&[zone.name()]).set(zone.names.len() as i64);
+            self.metrics.names.with_label_values(&[zone.name()]).set(zone.name_count() as i64);
         }
     }
 
@@ -166,6 +169,11 @@ impl State {
             proxy6: proxies.iter().filter_map(|ip| v6(*ip)).collect(),
             ttl: config.ttl,
             negative_ttl: config.negative_ttl,
+            listing: None,
+        };
+        let (fixed, listing) = match &zone.schema {
+            SchemaName::Native => (fixed, None),
+            SchemaName::MesosDns(settings) => listed(fixed, settings, zone, &config.node)?,
         };
         Some(Self {
             config: zone.clone(),
@@ -173,14 +181,14 @@ impl State {
             context: Context::default(),
             names: NamesWriter::default(),
             reverse: ReverseWriter::default(),
+            listing,
             problems: BTreeMap::new(),
         })
     }
 
+    /// The schema of a zone that compiles services to entries.
     fn schema(&self) -> &'static dyn Schema {
-        match self.config.schema {
-            SchemaName::Native => &Native,
-        }
+        &Native
     }
 
     fn context(&self, config: &Config, core: &Core) -> Context {
@@ -207,6 +215,11 @@ impl State {
         self.note(Subject::Sources, problems);
         self.names = NamesWriter::default();
         self.reverse = ReverseWriter::default();
+        if let Some(listing) = &mut self.listing {
+            let sources = self.context.sources.iter().map(|source| source.id).collect();
+            listing.build(core, sources);
+            return self.zone(self.is_complete(core));
+        }
         self.edge(config);
         for service in core.services() {
             self.service(&service.name, None, Some(service));
@@ -220,7 +233,8 @@ impl State {
     /// The zone as it stands, for readers.
     fn zone(&mut self, complete: bool) -> Zone {
         let (names, reverse) = (self.names.view(), self.reverse.view());
-        Zone { fixed: Arc::clone(&self.fixed), names, reverse, complete }
+        let listed = self.listing.as_mut().map_or_else(Listed::default, Listing::view);
+        Zone { fixed: Arc::clone(&self.fixed), names, reverse, listed, complete }
     }
 
     /// This edge's own names, which stand whatever the table holds.
@@ -238,12 +252,20 @@ impl State {
 
     fn update(&mut self, zone: &mut Zone, core: &Core, changes: &Changes) -> Changed {
         let mut changed = Changed::default();
+        if let Some(listing) = &mut self.listing {
+            changed.zone = listing.update(core, changes);
+            return self.completed(zone, core, changed);
+        }
         for ServiceChange { name, before, after } in &changes.services {
             changed.merge(self.service(name, before.as_ref(), after.as_ref()));
         }
         for (before, after) in &changes.nodes {
             changed.merge(self.node(before.as_ref(), after.as_ref()));
         }
+        self.completed(zone, core, changed)
+    }
+
+    fn completed(&mut self, zone: &mut Zone, core: &Core, mut changed: Changed) -> Changed {
         let complete = self.is_complete(core);
         changed.zone |= complete != zone.complete;
         if changed.zone {
@@ -345,6 +367,27 @@ impl State {
         }
         Changed { zone: seen || problems, problems }
     }
+}
+
+/// What a zone of listed records is told, on top of what all zones are. `None`, with a word in the log, if a name of
+/// the SOA is none; the configuration has checked it.
+fn listed(
+    mut fixed: Fixed,
+    settings: &mesos_dns::Settings,
+    zone: &ZoneConfig,
+    node: &NodeConfig,
+) -> Option<(Fixed, Option<Listing>)> {
+    let wire = |name: &str| text_to_name(&name.to_ascii_lowercase());
+    let (Some(mname), Some(rname)) = (wire(&settings.soa_mname), wire(&settings.soa_rname)) else {
+        warn!(zone = &*fixed.name, "a name of the SOA is no domain name; the zone is not served");
+        return None;
+    };
+    let settings = Arc::new(settings.placed(&node.addresses));
+    fixed.ttl = settings.ttl;
+    fixed.negative_ttl = settings.ttl;
+    let listing = Listing::new(&settings, &fixed.name, fixed.apex.len());
+    fixed.listing = Some(ListingFixed { settings, sources: zone.sources.clone(), mname, rname });
+    Some((fixed, Some(listing)))
 }
 
 /// Puts the new names in before the old ones go, so that empty names between them don't come and go.

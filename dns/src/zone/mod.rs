@@ -13,7 +13,9 @@ mod claims;
 mod entry;
 mod explain;
 mod groups;
+mod listed;
 mod lookup;
+pub mod mesos_dns;
 mod names;
 mod native;
 mod nodes;
@@ -31,6 +33,7 @@ pub use builder::ZoneBuilder;
 pub(crate) use claims::Claims;
 pub(crate) use entry::{Host, Part, PartKind, ServiceEntry, Target};
 pub use explain::{Match, Meaning, Scope, Selection};
+pub(crate) use listed::{Listed, Sets, Srv, Standing as ListedStanding};
 pub(crate) use lookup::Found;
 pub(crate) use names::PartRef;
 pub(crate) use nodes::NodeEntry;
@@ -55,6 +58,8 @@ pub struct Zone {
     fixed: Arc<Fixed>,
     names: names::Names,
     reverse: reverse::Reverse,
+    /// The records of a schema that lists them; then the two before are empty.
+    listed: Listed,
     complete: bool,
 }
 
@@ -73,6 +78,19 @@ pub(crate) struct Fixed {
     pub(crate) proxy6: Vec<[u8; 16]>,
     pub(crate) ttl: u32,
     pub(crate) negative_ttl: u32,
+    /// What a schema that lists its records says of the zone itself.
+    pub(crate) listing: Option<ListingFixed>,
+}
+
+/// The part of [`Fixed`] that only zones of listed records have.
+#[derive(Debug)]
+pub(crate) struct ListingFixed {
+    pub(crate) settings: Arc<mesos_dns::Settings>,
+    /// Names of the sources shown; empty for all.
+    pub(crate) sources: Vec<Arc<str>>,
+    /// The SOA's names in wire form, root included.
+    pub(crate) mname: Vec<u8>,
+    pub(crate) rname: Vec<u8>,
 }
 
 impl Zones {
@@ -117,7 +135,13 @@ impl Zone {
     /// Number of names in the index, empty non-terminals included; not those found inside a service's entry.
     #[must_use]
     pub fn name_count(&self) -> usize {
-        self.names.len()
+        self.names.len() + self.listed.len()
+    }
+
+    /// The settings of a zone of the schema `mesos-dns`.
+    #[must_use]
+    pub fn mesos_dns(&self) -> Option<&Arc<mesos_dns::Settings>> {
+        self.fixed.listing.as_ref().map(|listing| &listing.settings)
     }
 
     /// Every owner name of the zone as text, sorted: the index, what is found inside entries, and the apex.
@@ -125,6 +149,7 @@ impl Zone {
     #[must_use]
     pub fn owner_names(&self) -> Vec<String> {
         let mut all = vec![name_to_text(&self.fixed.apex)];
+        all.extend(self.listed.iter().map(|(name, _)| name_to_text(&[name, &self.fixed.apex[..]].concat())));
         for (name, standing) in self.names.iter() {
             let full = name_to_text(&[&name, &self.fixed.apex[..]].concat());
             if let names::Standing::Service(entry, part) = standing {
@@ -142,7 +167,7 @@ impl Zone {
     /// Every address that has a PTR record here, sorted. Walks everything; for tests and tools.
     #[must_use]
     pub fn reverse_addresses(&self) -> Vec<IpAddr> {
-        let mut all: Vec<IpAddr> = self.reverse.addresses().collect();
+        let mut all: Vec<IpAddr> = self.reverse.addresses().chain(self.listed.pointed_addresses()).collect();
         all.sort();
         all
     }
@@ -153,6 +178,11 @@ impl Zone {
             names::Standing::Node(node) => Some(node),
             _ => None,
         }
+    }
+
+    #[inline]
+    pub(crate) fn listed(&self) -> &Listed {
+        &self.listed
     }
 
     #[inline]

@@ -19,6 +19,11 @@ impl Zone {
     /// Hands out every name below the apex that may have records, in wire form and each once, until `each` breaks.
     /// Walks everything.
     pub fn each_owner(&self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) {
+        for (name, _) in self.listed.iter() {
+            if each(&self.full(name)).is_break() {
+                return;
+            }
+        }
         for (name, standing) in self.names.iter() {
             let own = self.full(&name);
             let names = core::iter::once(own).chain(self.inside_of(&name, &standing));
@@ -36,6 +41,7 @@ impl Zone {
         let mut owners = BTreeSet::from([self.fixed.apex.clone()]);
         for (one, two) in [(self, other), (other, self)] {
             if Arc::ptr_eq(&self.fixed, &other.fixed) {
+                owners.extend(one.listed.apart_from(&two.listed).map(|name| one.full(name)));
                 for (name, standing) in one.names.apart_from(&two.names) {
                     owners.insert(one.full(&name));
                     owners.extend(one.inside_of(&name, &standing));

@@ -45,6 +45,7 @@ pub(crate) fn config() -> Config {
         ttl: 5,
         negative_ttl: 5,
         forward: Vec::new(),
+        forward_zones: Vec::new(),
         allow_forward: vec![Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 }],
         forward_timeout: MS * 2000,
         // One client may have a quarter of it.

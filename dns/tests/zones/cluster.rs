@@ -25,6 +25,7 @@ pub(crate) fn config() -> Config {
         ttl: 5,
         negative_ttl: 3,
         forward: vec![],
+        forward_zones: vec![],
         allow_forward: vec![],
         forward_timeout: std::time::Duration::from_secs(2),
         forward_in_flight_max: 100,
@@ -131,7 +132,7 @@ impl Cluster {
 
     pub(crate) fn octets(&self, packet: &[u8], rotation: u32) -> Option<Vec<u8>> {
         let Request::Question(query) = Request::read(packet) else { panic!("the query is malformed") };
-        let terms = Terms { size_max: query.udp_limit(1232), udp_size: 1232, recursion_available: false };
+        let terms = Terms::udp(query.udp_limit(1232), 1232);
         let mut out = vec![0; 65_535];
         let outcome = self.zones(|zones| answer(zones, &query, &terms, rotation, &mut out));
         let Outcome::Reply(written) = outcome else { return None };

@@ -102,7 +102,7 @@ fn survive_in(cluster: &Cluster, packet: &[u8]) {
         Request::Ignore => return,
         Request::Malformed(rcode) => error_reply(packet, rcode, &mut out),
         Request::Question(query) => {
-            let terms = Terms { size_max: query.udp_limit(1232), udp_size: 1232, recursion_available: false };
+            let terms = Terms::udp(query.udp_limit(1232), 1232);
             let outcome = cluster.zones(|zones| answer(zones, &query, &terms, 1, &mut out));
             let Outcome::Reply(written) = outcome else { return };
             assert!(written.len <= terms.size_max);

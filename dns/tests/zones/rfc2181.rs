@@ -51,7 +51,7 @@ fn over_tcp_the_set_is_whole() {
         let name = if rtype == "A" { "web.svc.cluster" } else { "_http._tcp.web.svc.cluster" };
         let packet = query(name, rtype, Some(1232));
         let Request::Question(query) = Request::read(&packet) else { panic!("a query") };
-        let terms = Terms { size_max: 65_535, udp_size: 1232, recursion_available: false };
+        let terms = Terms::tcp(1232);
         let mut out = vec![0; 65_535];
         let outcome = cluster.zones(|zones| answer(zones, &query, &terms, 3, &mut out));
         let Outcome::Reply(written) = outcome else { panic!("ours") };

@@ -1,5 +1,6 @@
 //! Why a name or a URL is answered as it is: every rule considered, from one snapshot.
 
+mod mesos_dns;
 mod name;
 mod url;
 

@@ -2,12 +2,12 @@
 
 use portolan_dns::Zones;
 use portolan_dns::answer::{Outcome, Terms, answer};
-use portolan_dns::wire::{CLASS_IN, Query, Rcode, Request, rtype, text_to_name};
+use portolan_dns::wire::{CLASS_IN, Query, Rcode, Request, name_to_text, rtype, text_to_name};
 use portolan_dns::zone::{Match, Meaning, Scope, Selection, Zone};
 use portolan_table::{Member, Snapshot, sanitise_label};
 
 use super::super::State;
-use super::{Explanation, Step, label, member_step, standing, step};
+use super::{Explanation, Step, label, member_step, mesos_dns, standing, step};
 
 type Kind = (&'static str, u16);
 const A: Kind = ("A", rtype::A);
@@ -44,6 +44,12 @@ fn explain(zones: &Zones, snapshot: &Snapshot, name: &[u8]) -> (Vec<Step>, Strin
             let mut steps = vec![step("reverse", "found", served)];
             steps.extend(names.into_iter().map(|name| step("name", "in", name)));
             (steps, vec![PTR])
+        }
+        Match::In(zone, _) if zone.mesos_dns().is_some() => {
+            let mut steps = vec![step("zone", "found", format!("{} (mesos-dns)", zone.name()))];
+            let asked = name_to_text(query.name().octets());
+            steps.extend(mesos_dns::steps(zone, snapshot, &asked));
+            (steps, vec![A, AAAA, SRV])
         }
         Match::In(zone, meaning) => {
             let mut steps = vec![step("zone", "found", format!("{} (native)", zone.name()))];
@@ -175,9 +181,9 @@ fn answers(zones: &Zones, name: &[u8], kinds: &[Kind]) -> String {
 /// The code and the number of records of an answer.
 fn ask(zones: &Zones, query: &Query<'_>) -> Option<(Rcode, u16)> {
     let mut out = vec![0; 65_535];
-    let terms = Terms { size_max: 65_535, udp_size: 1232, recursion_available: false };
+    let terms = Terms::tcp(1232);
     match answer(zones, query, &terms, 0, &mut out) {
-        Outcome::NotOurs => None,
+        Outcome::NotOurs | Outcome::Silence => None,
         Outcome::Reply(written) => Some((written.rcode, u16::from_be_bytes([out[6], out[7]]))),
     }
 }

@@ -122,6 +122,7 @@ pub(super) fn config(resolvers: &[&Fake]) -> Config {
     let loopback = Network { address: CLIENT, prefix: 8 };
     Config {
         forward: resolvers.iter().map(|fake| fake.address).collect(),
+        forward_zones: Vec::new(),
         allow_forward: vec![loopback],
         forward_timeout: MS * 2000,
         // One client may have a quarter of it.
@@ -138,6 +139,7 @@ fn plain_config() -> Config {
         ttl: 5,
         negative_ttl: 5,
         forward: Vec::new(),
+        forward_zones: Vec::new(),
         allow_forward: Vec::new(),
         forward_timeout: MS,
         forward_in_flight_max: 0,

@@ -3,6 +3,7 @@
 use hickory_proto::rr::rdata::NS;
 
 use super::*;
+use crate::config::ForwardZone;
 
 /// An answer without records: with RA, with AA, with NS records, with an SOA record.
 fn empty(flags: [bool; 4]) -> impl Fn(&Got) -> Script + Send + Sync {
@@ -117,4 +118,27 @@ async fn a_question_that_is_with_the_old_resolvers_is_asked_anew_and_not_kept() 
     assert_eq!(addresses(&forwarder, "a.example.").await, ["192.0.2.2"]);
     assert_eq!((old.got().len(), new.got().len()), (1, 1));
     assert_eq!(forwarder.metrics.in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn a_zone_with_resolvers_of_its_own_is_asked_of_those_alone() {
+    let (others, own, inner) = (Fake::new(good).await, Fake::new(good).await, Fake::new(good).await);
+    let mut config = config(&[&others]);
+    let zone = |name: &str, fake: &Fake| ForwardZone { name: name.into(), forward: vec![fake.address] };
+    config.forward_zones = vec![zone("corp.example", &own), zone("lab.corp.example", &inner)];
+    let forwarder = forwarder(&config);
+    for (name, asked) in [
+        ("a.example.", [1, 0, 0]),
+        ("CORP.example.", [1, 1, 0]),
+        ("a.corp.EXAMPLE.", [1, 2, 0]),
+        ("xcorp.example.", [2, 2, 0]),
+        ("a.b.lab.corp.example.", [2, 2, 1]),
+    ] {
+        assert_eq!(addresses(&forwarder, name).await, ["192.0.2.1"], "{name}");
+        assert_eq!([&others, &own, &inner].map(|fake| fake.got().len()), asked, "{name}");
+    }
+    config.forward.clear();
+    forwarder.reconfigure(&config);
+    assert_eq!(addresses(&forwarder, "b.example.").await, ["Refused"]);
+    assert_eq!(addresses(&forwarder, "b.corp.example.").await, ["192.0.2.1"]);
 }

@@ -27,9 +27,14 @@ pub struct Cli {
 pub enum Command {
     /// Run the data plane in the foreground.
     #[command(
-        after_help = "Examples:\n  portolan run --config /etc/portolan.toml\n  portolan run            # documented defaults, unprivileged ports"
+        after_help = "Examples:\n  portolan run --config /etc/portolan.toml\n  portolan run            # documented defaults, unprivileged ports\n  portolan run --mesos-dns-config /etc/mesos-dns/config.json"
     )]
     Run(RunArgs),
+    /// Print the configuration that another program's amounts to.
+    #[command(
+        after_help = "Examples:\n  portolan import mesos-dns /etc/mesos-dns/config.json > /etc/portolan.toml"
+    )]
+    Import(ImportArgs),
     /// Check a configuration file; exit 0 if it can be used, 1 if not.
     #[command(after_help = "Examples:\n  portolan check /etc/portolan.toml")]
     Check(CheckArgs),
@@ -70,6 +75,45 @@ pub struct RunArgs {
     /// Configuration file (TOML). Without it the documented defaults are used.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// Mesos-DNS's config.json, taken as it is; alone, it says everything.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub mesos_dns_config: Option<PathBuf>,
+    /// How that file is taken.
+    #[command(flatten)]
+    pub mesos_dns: MesosDnsArgs,
+}
+
+/// What Mesos-DNS's config.json does not say.
+#[derive(Debug, Clone, Args)]
+pub struct MesosDnsArgs {
+    /// Where Mesos-DNS departs from the RFCs, follow these or the program.
+    #[arg(long, value_name = "WHOM", value_parser = ["rfc", "strict"], default_value = "rfc")]
+    pub compat: String,
+    /// The line of Mesos-DNS whose names are served.
+    #[arg(long, value_name = "LINE", value_parser = ["0.7", "0.8"], default_value = "0.8")]
+    pub mesos_dns_profile: String,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Whose configuration.
+    #[command(subcommand)]
+    pub from: Import,
+}
+
+/// The programs whose configuration is understood.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Mesos-DNS's config.json.
+    MesosDns {
+        /// The file.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// How it is taken.
+        #[command(flatten)]
+        options: MesosDnsArgs,
+    },
 }
 
 /// Arguments of `check`.

@@ -9,6 +9,7 @@ pub mod ask;
 pub mod cli;
 mod demo;
 mod descriptors;
+mod files;
 mod logging;
 pub mod node;
 mod run;
@@ -20,10 +21,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use portolan_config::mesos_dns::MesosDns;
 use portolan_config::{Config, Environment, Mistakes};
 
 use ask::Listing;
 use cli::{Cli, Command};
+use files::Files;
 
 /// The whole program: parses the command line, does what it says, gives the exit code.
 #[must_use]
@@ -40,7 +43,8 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(arguments) => daemon(arguments.config.as_deref()),
+        Command::Run(arguments) => daemon(arguments),
+        Command::Import(arguments) => import(&arguments.from),
         Command::Check(arguments) => Ok(check(&arguments.file)),
         Command::Demo(arguments) => {
             logging::start(&logging::quiet())?;
@@ -77,19 +81,28 @@ fn ask(asking: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn daemon(file: Option<&Path>) -> Result<ExitCode> {
-    let watched = run::Watched::new(file.map(Path::to_owned));
-    let config = match file {
-        Some(file) => match told(Config::load_to_run(file, &Environment::of_process())) {
-            Ok(config) => config,
-            Err(code) => return Ok(code),
-        },
-        None => Config::default_without_file(&Environment::of_process()),
+fn daemon(arguments: cli::RunArgs) -> Result<ExitCode> {
+    let files = Files::of(arguments);
+    let watched = run::Watched::new(files.paths());
+    let config = match told(files.load()) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
     };
     let logging = logging::start(&config.log)?;
     descriptors::raise_limit();
-    on_control(CONTROL_THREADS, run::run(config, watched, logging))?;
+    on_control(CONTROL_THREADS, run::run(config, files, watched, logging))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn import(from: &cli::Import) -> Result<ExitCode> {
+    let cli::Import::MesosDns { file, options } = from;
+    match told(MesosDns::load(file, files::options(options))) {
+        Ok(settings) => {
+            ask::print(&settings.to_toml())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(code) => Ok(code),
+    }
 }
 
 fn check(file: &Path) -> ExitCode {
@@ -103,7 +116,7 @@ fn check(file: &Path) -> ExitCode {
 }
 
 /// Tells the mistakes of a configuration file on stdout, one per line (they are what `check` is asked for).
-fn told(read: Result<Config, Mistakes>) -> Result<Config, ExitCode> {
+fn told<T>(read: Result<T, Mistakes>) -> Result<T, ExitCode> {
     read.map_err(|mistakes| {
         let mut stdout = std::io::stdout();
         let _ = write!(stdout, "{}", portolan_config::render(mistakes.list(), stdout.is_terminal()));

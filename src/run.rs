@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use portolan_config::{Config, Environment};
+use portolan_config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Command;
+use crate::files::Files;
 use crate::logging::Logging;
 use crate::node::Node;
 
@@ -25,12 +26,11 @@ enum Event {
 ///
 /// # Errors
 /// When the node cannot start. Mistakes of the file have been told before, before this is called.
-pub(crate) async fn run(config: Config, mut watched: Watched, logging: Logging) -> Result<()> {
-    let file = watched.file.clone();
+pub(crate) async fn run(config: Config, files: Files, mut watched: Watched, logging: Logging) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut node = Node::start(config, file.clone()).await?;
+    let mut node = Node::start(config, watched.files.first().cloned()).await?;
     loop {
         // Every arm is cancel-safe: nothing is lost when another one is taken.
         let event = tokio::select! {
@@ -46,7 +46,7 @@ pub(crate) async fn run(config: Config, mut watched: Watched, logging: Logging) 
         match event {
             Event::Reload(cause) => {
                 watched.note();
-                reload(&mut node, &logging, file.as_ref(), cause).await;
+                reload(&mut node, &logging, &files, cause).await;
             }
             Event::Stop(cause) => {
                 tracing::info!(cause, "stopping");
@@ -62,13 +62,14 @@ pub(crate) async fn run(config: Config, mut watched: Watched, logging: Logging) 
     }
 }
 
-async fn reload(node: &mut Node, logging: &Logging, file: Option<&PathBuf>, cause: &'static str) {
-    let Some(file) = file else {
+async fn reload(node: &mut Node, logging: &Logging, files: &Files, cause: &'static str) {
+    let paths = files.paths();
+    let Some(file) = paths.first() else {
         tracing::info!(cause, "nothing to reload: running without a configuration file");
         return;
     };
     tracing::info!(cause, file = %file.display(), "reloading");
-    let refused = match Config::load_to_run(file, &Environment::of_process()) {
+    let refused = match files.load() {
         Ok(config) => {
             let log = config.log.clone();
             match node.reload(config).await {
@@ -84,37 +85,41 @@ async fn reload(node: &mut Node, logging: &Logging, file: Option<&PathBuf>, caus
     node.refuse(refused);
 }
 
-/// The configuration file, looked at once a second: works on every file system and for every way to write.
+/// The configuration files, looked at once a second: works on every file system and for every way to write.
 ///
 /// Made before the file is read for the first time, so that no change is missed.
 pub(crate) struct Watched {
-    file: Option<PathBuf>,
-    seen: Option<Look>,
+    files: Vec<PathBuf>,
+    seen: Option<Vec<Look>>,
 }
 
 /// Time of the last change, length, and inode: a file moved over another may have the first two in common.
 type Look = (SystemTime, u64, u64);
 
 impl Watched {
-    pub(crate) fn new(file: Option<PathBuf>) -> Self {
-        let mut watched = Self { file, seen: None };
+    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
+        let mut watched = Self { files, seen: None };
         watched.seen = watched.look();
         watched
     }
 
-    /// The file is about to be read: what it is now need not be reported.
+    /// The files are about to be read: what they are now need not be reported.
     fn note(&mut self) {
-        self.seen = self.look().or(self.seen);
+        self.seen = self.look().or_else(|| self.seen.take());
     }
 
-    fn look(&self) -> Option<Look> {
-        let metadata = std::fs::metadata(self.file.as_ref()?).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    /// `None` while one of them is not there.
+    fn look(&self) -> Option<Vec<Look>> {
+        let look = |file: &PathBuf| {
+            let metadata = std::fs::metadata(file).ok()?;
+            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+        };
+        self.files.iter().map(look).collect()
     }
 
     /// Waits until the file differs from what it was and has held still for one look. Cancel-safe.
     async fn changed(&mut self) {
-        if self.file.is_none() {
+        if self.files.is_empty() {
             return std::future::pending().await;
         }
         loop {

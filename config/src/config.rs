@@ -14,6 +14,7 @@ use crate::clash::{self, Bound, Transport};
 use crate::dns::{self, ReadDns};
 use crate::environment::Environment;
 use crate::keys::{ADMIN, DNS, LOG, NODE, PROXY, SOURCE, TOP};
+use crate::mesos_dns::MesosDns;
 use crate::mistake::{Mistake, Mistakes, Positions};
 use crate::node::{Admin, Log, Node, ReadAdmin};
 use crate::proxy::ReadProxy;
@@ -36,6 +37,8 @@ pub struct Config {
     pub proxy: portolan_proxy::Config,
     /// The admin side.
     pub admin: Admin,
+    /// The `config.json` of Mesos-DNS that this was read from.
+    pub mesos_dns: Option<MesosDns>,
 }
 
 /// Longest file, in octets.
@@ -98,6 +101,55 @@ impl Config {
             return Err(too_long(file));
         }
         outcome(read(text, file, environment, Outside::Nothing))
+    }
+}
+
+impl Config {
+    /// This configuration with the sources, zones and listeners of another one beside its own. What both say of the
+    /// whole is as it is here.
+    ///
+    /// # Errors
+    /// When both name a source or a zone.
+    pub fn joined(mut self, other: Self) -> Result<Self, Mistakes> {
+        let file = other.mesos_dns.as_ref().map_or_else(String::new, |settings| settings.file.clone());
+        let clash = |what: &str, name: &str| {
+            let hint = "give it another name in the configuration beside".to_owned();
+            Mistakes::from(Mistake::of_file(&file, format!("the {what} {name:?} is there twice"), Some(hint)))
+        };
+        for mut source in other.discovery.sources {
+            if self.discovery.sources.iter().any(|own| own.name == source.name) {
+                return Err(clash("source", &source.name));
+            }
+            source.id = SourceId(u16::try_from(self.discovery.sources.len()).unwrap_or(u16::MAX));
+            self.discovery.sources.push(source);
+        }
+        if let Some(dns) = other.dns {
+            let own = self.dns.get_or_insert_with(|| portolan_dns::Config {
+                listen: Vec::new(),
+                zones: Vec::new(),
+                ..dns.clone()
+            });
+            if let Some(zone) =
+                dns.zones.iter().find(|zone| own.zones.iter().any(|own| own.name == zone.name))
+            {
+                return Err(clash("zone", &zone.name));
+            }
+            own.listen.extend(
+                dns.listen
+                    .iter()
+                    .filter(|address| !own.listen.contains(address))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
+            own.zones.extend(dns.zones);
+            if own.forward.is_empty() {
+                own.forward = dns.forward;
+                own.allow_forward = dns.allow_forward;
+            }
+            own.forward_zones.extend(dns.forward_zones);
+        }
+        self.mesos_dns = other.mesos_dns.or(self.mesos_dns);
+        Ok(self)
     }
 }
 
@@ -175,7 +227,7 @@ fn assemble(top: &Section<'_>) -> Config {
         coalesce_time: COALESCE_TIME,
         coalesce_changes: COALESCE_CHANGES,
     };
-    Config { node, log, discovery, dns, proxy: proxy.config, admin: admin.admin }
+    Config { node, log, discovery, dns, proxy: proxy.config, admin: admin.admin, mesos_dns: None }
 }
 
 fn sources(top: &Section<'_>) -> Vec<ReadSource> {

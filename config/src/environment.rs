@@ -52,7 +52,7 @@ const fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-fn interface_addresses() -> Vec<IpAddr> {
+pub(crate) fn interface_addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     interfaces
         .filter_map(|interface| {

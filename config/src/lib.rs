@@ -29,6 +29,7 @@ mod dns;
 mod dns_guard;
 mod environment;
 mod keys;
+pub mod mesos_dns;
 mod mistake;
 mod node;
 mod proxy;

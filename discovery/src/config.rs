@@ -65,6 +65,15 @@ impl SourceKind {
             Self::File(_) => "file",
         }
     }
+
+    /// How the source authenticates itself, for those that do.
+    pub const fn auth_mut(&mut self) -> Option<&mut Auth> {
+        match self {
+            Self::Marathon(marathon) => Some(&mut marathon.auth),
+            Self::Mesos(mesos) => Some(&mut mesos.auth),
+            Self::File(_) => None,
+        }
+    }
 }
 
 /// Keys of `type = "marathon"`.
@@ -140,7 +149,7 @@ pub enum Secret {
     File(PathBuf),
     /// An environment variable.
     Env(String),
-    /// Here: it stood in a URL.
+    /// This itself: it stood in a URL, or in the configuration of another program.
     Given(Given),
 }
 

@@ -11,6 +11,7 @@ mod api;
 mod bind;
 mod crowd;
 mod explain;
+mod mesos_dns;
 mod reply;
 mod routes;
 mod server;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use portolan_config::mesos_dns::MesosDns;
 use portolan_discovery::Handle;
 use portolan_dns::Zones;
 use portolan_proxy::{Proxy, Routes};
@@ -51,6 +53,8 @@ pub(crate) struct State {
     pub(crate) listeners: ArcSwap<Vec<ListenerInfo>>,
     /// How the last (re)load of the configuration went.
     pub(crate) configuration: ArcSwap<ConfigurationInfo>,
+    /// What `/v1/config` shows of each zone of the schema `mesos-dns`.
+    pub(crate) mesos_dns: ArcSwap<Vec<(Arc<str>, MesosDns)>>,
     /// Who may ask.
     pub(crate) access: ArcSwap<Access>,
     /// Where commands go.

@@ -23,7 +23,7 @@ use super::access::Refusal;
 use super::bind::Bound;
 use super::crowd::{Crowd, Seat};
 use super::reply::{Body, Reply, is_api, refused, text};
-use super::{State, api};
+use super::{State, api, mesos_dns};
 
 /// Connections open at once per admin listener. Scrapers and people; more take the places of the idle.
 const CONNECTIONS_MAX: usize = 256;
@@ -44,10 +44,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a listener shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// Everything.
     All,
+    /// Everything, and Mesos-DNS's API of the zone of this name.
+    MesosDns(Arc<str>),
     /// `/metrics`, `/healthz` and `/readyz` alone.
     Metrics,
 }
@@ -135,6 +137,11 @@ impl Desk {
 
     async fn reply(&self, request: &Request<Incoming>) -> (Reply, Option<OwnedSemaphorePermit>) {
         let path = request.uri().path();
+        if let Endpoint::MesosDns(zone) = &self.endpoint
+            && mesos_dns::is_asked(path)
+        {
+            return self.read_zone(zone, request).await;
+        }
         if let Some(refusal) = self.refusal(request) {
             return (refusal, None);
         }
@@ -169,14 +176,41 @@ impl Desk {
         })
     }
 
-    /// Composes an answer off the runtime's threads, and finds room for it.
+    /// Mesos-DNS's API. By whatever name a client finds it, it is answered: so it was with the program, and what is
+    /// read is no secret in the cluster.
+    async fn read_zone(
+        &self,
+        zone: &Arc<str>,
+        request: &Request<Incoming>,
+    ) -> (Reply, Option<OwnedSemaphorePermit>) {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return (text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"), None);
+        }
+        let (state, zone) = (Arc::clone(&self.state), Arc::clone(zone));
+        let (path, takes_json) = (request.uri().path().to_owned(), mesos_dns::takes_json(request.headers()));
+        self.compose(&self.api, request.uri().path(), move || {
+            mesos_dns::read(&state, &zone, &path, takes_json)
+        })
+        .await
+    }
+
     async fn read(&self, path: &str, query: &str) -> (Reply, Option<OwnedSemaphorePermit>) {
         let (state, asked, query) = (Arc::clone(&self.state), path.to_owned(), query.to_owned());
+        let lane = if path == "/metrics" { &self.metrics } else { &self.api };
+        self.compose(lane, path, move || api::read(&state, &asked, &query)).await
+    }
+
+    /// Composes an answer off the runtime's threads, and finds room for it.
+    async fn compose(
+        &self,
+        lane: &Lane,
+        path: &str,
+        read: impl FnOnce() -> Reply + Send + 'static,
+    ) -> (Reply, Option<OwnedSemaphorePermit>) {
         // Never closed; and without a permit the answer would still be right. It goes along into the work, which
         // goes on when the client has left.
-        let lane = if path == "/metrics" { &self.metrics } else { &self.api };
         let permit = Arc::clone(&lane.reads).acquire_owned().await;
-        let work = tokio::task::spawn_blocking(move || (api::read(&state, &asked, &query), permit));
+        let work = tokio::task::spawn_blocking(move || (read(), permit));
         match work.await {
             // The permit is given back only when the answer has its room: no more answers than that wait for it.
             Ok((reply, _permit)) => {

@@ -6,6 +6,7 @@
 //!             └ sources, zones, routes, limits: handed to their owners, who keep what has not changed
 //! ```
 
+mod mesos_dns;
 mod metrics;
 mod sockets;
 mod state_lock;
@@ -119,6 +120,7 @@ impl Node {
                 file: file.map(|file| file.display().to_string()),
                 refused: Vec::new(),
             }),
+            mesos_dns: ArcSwap::from_pointee(mesos_dns::shown(&config)),
             access: ArcSwap::from_pointee(access(&config)?),
             commands: command_sender,
             draining: AtomicBool::new(false),
@@ -217,6 +219,7 @@ impl Node {
         self.proxy.reconfigure(&config.proxy, &certificates);
         self.proxy_config.send_replace(Arc::new(config.proxy.clone()));
         self.admin.access.store(Arc::new(access));
+        self.admin.mesos_dns.store(Arc::new(mesos_dns::shown(&config)));
         if config.discovery != self.config.discovery {
             self.discovery.reload(config.discovery.clone()).await;
         }

@@ -10,6 +10,7 @@ use portolan_proxy::ListenerProtocol;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
+use super::mesos_dns;
 use crate::admin::{self, Endpoint, ListenerInfo};
 
 /// Identity of a bound place: as configured, so that a reload finds what has not changed.
@@ -116,7 +117,7 @@ impl Sockets {
 
     /// Stops DNS and proxy; the admin side goes on.
     pub(super) fn stop_data(&self) {
-        self.stop(|protocol| !matches!(protocol, "admin" | "metrics"));
+        self.stop(|protocol| !matches!(protocol, "admin" | "metrics" | "mesos-dns"));
     }
 
     /// Stops the rest.
@@ -134,6 +135,11 @@ fn wanted(config: &Config) -> Vec<Place> {
     let mut wanted = Vec::new();
     for address in config.dns.iter().flat_map(|dns| &dns.listen) {
         wanted.push(place("dns", "dns", At::Address(*address)));
+    }
+    for (zone, settings) in mesos_dns::zones(config) {
+        for address in &settings.http {
+            wanted.push(place(zone, "mesos-dns", At::Address(*address)));
+        }
     }
     for listener in &config.proxy.listeners {
         let protocol = match listener.protocol {
@@ -180,8 +186,12 @@ fn open(
             new.dns.extend(sockets.into_iter().enumerate().map(|(worker, s)| (worker, s, stop.clone())));
             bound
         }
-        "admin" | "metrics" => {
-            let endpoint = if place.protocol == "metrics" { Endpoint::Metrics } else { Endpoint::All };
+        "admin" | "metrics" | "mesos-dns" => {
+            let endpoint = match place.protocol {
+                "metrics" => Endpoint::Metrics,
+                "mesos-dns" => Endpoint::MesosDns(place.name.as_str().into()),
+                _ => Endpoint::All,
+            };
             refuse_shared(address, inherited, &[Type::STREAM])?;
             let (listener, bound) = admin::bind_tcp(address)?;
             new.admin.push((listener, endpoint, stop.clone()));

@@ -10,6 +10,7 @@ mod explaining;
 mod https;
 mod marathon_client;
 mod marathon_lb_cases;
+mod mesos_dns;
 mod propagation;
 mod rolling_deploy;
 mod scheduler_faults;

@@ -4,6 +4,7 @@ pub(crate) mod apps;
 pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod marathon;
+pub(crate) mod mesos;
 pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod refusing;

@@ -56,10 +56,10 @@ impl Saver {
         let Some(store) = self.store.clone() else { return };
         let Some(state) = catalog.sources().iter().find(|state| state.feed == feed) else { return };
         let identity = Identity::of(&state.config);
-        let services = catalog.save(feed, clock::now());
+        let table = catalog.save(feed, clock::now());
         self.writes.spawn_blocking(move || {
             let begun = clock::now();
-            let result = store.save(&identity, &services, clock::wall_ms());
+            let result = store.save(&identity, &table, clock::wall_ms());
             SaveOutcome { feed, took: clock::now().saturating_duration_since(begun), result }
         });
     }

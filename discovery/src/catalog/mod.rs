@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use portolan_table::{
-    FactKey, Health, Instance, ServiceName, ServiceSpec, SharedStr, SlotRegistry, SourceId, Standing,
+    ClusterFact, FactKey, Health, Instance, ServiceName, ServiceSpec, SharedStr, SlotRegistry, SourceId,
+    Standing,
 };
 use smallvec::SmallVec;
 
@@ -52,8 +53,15 @@ pub(crate) const INSTANCES_MAX: usize = 4_000_000;
 /// Facts of one source's cluster; more are refused and reported.
 pub(crate) const FACTS_MAX: usize = 1_000_000;
 
-/// A service with its instances, as it is saved and loaded.
-pub(crate) type Saved = (Arc<ServiceSpec>, Vec<Arc<Instance>>);
+/// Everything of one source, as it is saved and loaded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Saved {
+    pub(crate) services: Vec<SavedService>,
+    pub(crate) facts: Vec<Arc<ClusterFact>>,
+}
+
+/// A service with its instances.
+pub(crate) type SavedService = (Arc<ServiceSpec>, Vec<Arc<Instance>>);
 
 /// Which (feed, key) pairs lay claim to a name.
 type Claims = SmallVec<[(u16, SharedStr); 1]>;
@@ -126,11 +134,14 @@ impl Catalog {
     }
 
     /// Takes in a saved table, last confirmed `age` ago. Ignored if the source has data already.
-    pub(crate) fn load(&mut self, feed: u16, saved: Vec<Saved>, age: Duration, now: Instant) {
+    pub(crate) fn load(&mut self, feed: u16, saved: Saved, age: Duration, now: Instant) {
         let Some(at) = self.position(feed).filter(|&at| !self.sources[at].has_data) else { return };
         let state = &mut self.sources[at];
-        for (spec, instances) in saved {
+        for (spec, instances) in saved.services {
             self.index.put_service(state, spec, instances);
+        }
+        for fact in saved.facts {
+            self.index.put_fact(state, fact);
         }
         state.has_data = true;
         state.confirmed = Some(now.checked_sub(age).unwrap_or(now));
@@ -140,12 +151,16 @@ impl Catalog {
     }
 
     /// Everything a source holds, to be saved. Shares all texts with the table.
-    pub(crate) fn save(&mut self, feed: u16, now: Instant) -> Vec<Saved> {
-        let Some(at) = self.position(feed) else { return Vec::new() };
+    pub(crate) fn save(&mut self, feed: u16, now: Instant) -> Saved {
+        let Some(at) = self.position(feed) else { return Saved::default() };
         let state = &mut self.sources[at];
         state.unsaved = false;
         state.saved = Some(now);
-        state.services.values().map(|part| (Arc::clone(&part.spec), part.instances.clone())).collect()
+        let service = |part: &state::PartState| (Arc::clone(&part.spec), part.instances.clone());
+        Saved {
+            services: state.services.values().map(service).collect(),
+            facts: state.facts.values().cloned().collect(),
+        }
     }
 
     /// Notes that saving failed: it is to be tried again.

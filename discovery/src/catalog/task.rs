@@ -48,7 +48,7 @@ pub(crate) enum Command {
         /// Whose.
         feed: u16,
         /// What was saved.
-        services: Vec<Saved>,
+        saved: Saved,
         /// How long ago.
         age: Duration,
         /// Told when it is in.
@@ -104,11 +104,11 @@ impl Loader {
             Err(_) => return false,
         };
         self.metrics.loads.with_label_values(&["ok"]).inc();
-        tracing::info!(source = %config.name, services = loaded.services.len(), "saved table loaded");
+        tracing::info!(source = %config.name, services = loaded.table.services.len(), "saved table loaded");
         let age = Duration::from_millis(clock::wall_ms().saturating_sub(loaded.saved_ms));
-        let holds_something = !loaded.services.is_empty();
+        let holds_something = loaded.table != Saved::default();
         let (done, is_done) = oneshot::channel();
-        let command = Command::Loaded { feed, services: loaded.services, age, done };
+        let command = Command::Loaded { feed, saved: loaded.table, age, done };
         if self.commands.send(command).await.is_ok() {
             let _ = is_done.await;
         }
@@ -282,8 +282,8 @@ impl CatalogTask {
                 // Whoever asked may have gone; the configuration is in force all the same.
                 let _ = done.send(());
             }
-            Command::Loaded { feed, services, age, done } => {
-                self.catalog.load(feed, services, age, clock::now());
+            Command::Loaded { feed, saved, age, done } => {
+                self.catalog.load(feed, saved, age, clock::now());
                 self.publish();
                 let _ = done.send(());
             }

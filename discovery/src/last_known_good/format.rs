@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use portolan_table::{Instance, ServiceSpec};
+use portolan_table::{ClusterFact, Instance, ServiceSpec};
 use serde::{Deserialize, Serialize};
 
 use super::{LoadError, Loaded};
 use crate::catalog::Saved;
 
-/// The format this program writes and reads.
-pub(super) const VERSION: u64 = 1;
+/// The format this program writes. It reads the first one too, which has no facts.
+pub(super) const VERSION: u64 = 2;
 const FORMAT: &str = "portolan last-known-good";
 
 #[derive(Serialize, Deserialize)]
@@ -27,28 +27,41 @@ struct RecordOut<'a> {
     instances: &'a [Arc<Instance>],
 }
 
+#[derive(Serialize)]
+struct FactOut<'a> {
+    fact: &'a ClusterFact,
+}
+
+/// Either of the two.
 #[derive(Deserialize)]
 struct RecordIn {
-    spec: Arc<ServiceSpec>,
+    spec: Option<Arc<ServiceSpec>>,
+    #[serde(default)]
     instances: Vec<Arc<Instance>>,
+    fact: Option<Arc<ClusterFact>>,
 }
 
 /// Writes a whole table.
 pub(super) fn write<W: Write>(
     out: &mut Checked<W>,
     identity: &str,
-    services: &[Saved],
+    table: &Saved,
     saved_ms: u64,
 ) -> io::Result<()> {
     let header =
         Header { format: FORMAT.to_owned(), version: VERSION, identity: identity.to_owned(), saved_ms };
     serde_json::to_writer(&mut *out, &header)?;
     out.write_all(b"\n")?;
-    for (spec, instances) in services {
+    for (spec, instances) in &table.services {
         serde_json::to_writer(&mut *out, &RecordOut { spec, instances })?;
         out.write_all(b"\n")?;
     }
-    let end = end_line(services.len(), out.sum.clone().finalize());
+    for fact in &table.facts {
+        serde_json::to_writer(&mut *out, &FactOut { fact })?;
+        out.write_all(b"\n")?;
+    }
+    let records = table.services.len() + table.facts.len();
+    let end = end_line(records, out.sum.clone().finalize());
     out.write_all(end.as_bytes())
 }
 
@@ -62,7 +75,7 @@ pub(super) fn parse(bytes: &[u8], identity: &str) -> Result<Loaded, LoadError> {
         return Err(damaged("the header is not understood"));
     }
     // Before anything else: a later format may well be whole by rules that are not known here.
-    if header.version != VERSION {
+    if header.version == 0 || header.version > VERSION {
         return Err(LoadError::Version(header.version));
     }
     let body = bytes.strip_suffix(b"\n").ok_or_else(|| damaged("the end is missing"))?;
@@ -75,13 +88,18 @@ pub(super) fn parse(bytes: &[u8], identity: &str) -> Result<Loaded, LoadError> {
     if header.identity != identity {
         return Err(LoadError::Foreign);
     }
-    let mut services = Vec::with_capacity(records);
-    for line in bytes[header_end + 1..end_start].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+    let mut table = Saved { services: Vec::with_capacity(records), facts: Vec::new() };
+    let lines = bytes[header_end + 1..end_start].split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    for (at, line) in lines.enumerate() {
         let record: RecordIn = serde_json::from_slice(line)
-            .map_err(|error| LoadError::Damaged(format!("service {}: {error}", services.len() + 1)))?;
-        services.push((record.spec, record.instances));
+            .map_err(|error| LoadError::Damaged(format!("record {}: {error}", at + 1)))?;
+        match record {
+            RecordIn { spec: Some(spec), instances, .. } => table.services.push((spec, instances)),
+            RecordIn { fact: Some(fact), .. } => table.facts.push(fact),
+            _ => return Err(LoadError::Damaged(format!("record {}: neither service nor fact", at + 1))),
+        }
     }
-    Ok(Loaded { services, saved_ms: header.saved_ms })
+    Ok(Loaded { table, saved_ms: header.saved_ms })
 }
 
 fn end_line(records: usize, sum: u32) -> String {

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   <state_dir>/last-known-good/<identity>.table
-//!     {"format":"portolan last-known-good","version":1,"identity":"…","saved_ms":…}
+//!     {"format":"portolan last-known-good","version":2,"identity":"…","saved_ms":…}
 //!     {"spec":{…},"instances":[…]}                                one line per service
-//!     end <number of services> <CRC-32 of all bytes before this line>
+//!     {"fact":{…}}                                                one line per fact of the cluster
+//!     end <number of these lines> <CRC-32 of all bytes before this line>
 //! ```
 //!
 //! One file per source, found by what the source is (type, URLs, groups), so that another source's table is
@@ -35,8 +36,8 @@ const FOREIGN_MAX: usize = 16;
 /// What was loaded.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// The services.
-    pub(crate) services: Vec<Saved>,
+    /// What the source told.
+    pub(crate) table: Saved,
     /// When it was saved, in milliseconds since the Unix epoch.
     pub(crate) saved_ms: u64,
 }
@@ -48,7 +49,7 @@ pub(crate) enum LoadError {
     #[error("cannot be read")]
     Io(#[from] io::Error),
     /// It was written by a version with another format.
-    #[error("has format version {0}, this program reads version {version}", version = format::VERSION)]
+    #[error("has format version {0}, this program reads up to version {version}", version = format::VERSION)]
     Version(u64),
     /// It is another source's.
     #[error("belongs to another source")]
@@ -104,11 +105,11 @@ impl Store {
 
     /// Writes the table of `identity` in place of what was saved before; returns its length in octets. On an
     /// error what was saved before is still there.
-    pub(crate) fn save(&self, identity: &Identity, services: &[Saved], saved_ms: u64) -> io::Result<u64> {
+    pub(crate) fn save(&self, identity: &Identity, table: &Saved, saved_ms: u64) -> io::Result<u64> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let path = self.path(identity);
         let beside = path.with_extension("new");
-        let written = write_new(&beside, &identity.0, services, saved_ms).and_then(|len| {
+        let written = write_new(&beside, &identity.0, table, saved_ms).and_then(|len| {
             fs::rename(&beside, &path)?;
             File::open(&self.directory)?.sync_all()?;
             Ok(len)
@@ -147,14 +148,14 @@ impl Store {
     }
 }
 
-fn write_new(path: &Path, identity: &str, services: &[Saved], saved_ms: u64) -> io::Result<u64> {
+fn write_new(path: &Path, identity: &str, table: &Saved, saved_ms: u64) -> io::Result<u64> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let mut out = Checked::new(BufWriter::with_capacity(1 << 16, file), FILE_LEN_MAX);
-    format::write(&mut out, identity, services, saved_ms)?;
+    format::write(&mut out, identity, table, saved_ms)?;
     let (mut out, len) = out.finish();
     out.flush()?;
     out.get_ref().sync_all()?;

@@ -3,15 +3,19 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use portolan_table::Health;
+use portolan_table::{ClusterFact, Contact, Health, Masters};
 
 use super::*;
 use crate::catalog::tests::{healthy, instance, source, spec};
 use crate::config::{Auth, MarathonConfig, SourceKind, TlsConfig};
 
-fn table() -> Vec<Saved> {
+fn table() -> Saved {
     let web = vec![healthy("a", 1).into(), instance("b", 2, 8000, Health::Unhealthy).into()];
-    vec![(spec("/web", "web.shop").into(), web), (spec("/api", "api").into(), vec![])]
+    let services = vec![(spec("/web", "web.shop").into(), web), (spec("/api", "api").into(), vec![])];
+    let leader =
+        Contact { host: "m".into(), addresses: [[10, 0, 0, 1].into()].into_iter().collect(), port: 5050 };
+    let masters = Masters { listed: vec![leader.clone()], leader: Some(leader) };
+    Saved { services, facts: vec![ClusterFact::Masters(masters).into()] }
 }
 
 fn identity() -> Identity {
@@ -30,12 +34,12 @@ fn saved() -> (tempfile::TempDir, Store, PathBuf) {
 fn what_is_saved_comes_back() {
     let (_directory, store, path) = saved();
     let loaded = store.load(&identity()).unwrap().unwrap();
-    assert_eq!((loaded.services, loaded.saved_ms), (table(), 77));
+    assert_eq!((loaded.table, loaded.saved_ms), (table(), 77));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut smaller = table();
-    smaller.pop();
+    smaller.services.pop();
     store.save(&identity(), &smaller, 78).unwrap();
-    assert_eq!(store.load(&identity()).unwrap().unwrap().services, smaller, "written in place of the former");
+    assert_eq!(store.load(&identity()).unwrap().unwrap().table, smaller, "written in place of the former");
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
 }
 
@@ -48,8 +52,8 @@ fn nothing_saved_is_no_error() {
 #[test]
 fn an_empty_table_comes_back_empty() {
     let (_directory, store, _) = saved();
-    store.save(&identity(), &[], 1).unwrap();
-    assert_eq!(store.load(&identity()).unwrap().unwrap().services, []);
+    store.save(&identity(), &Saved::default(), 1).unwrap();
+    assert_eq!(store.load(&identity()).unwrap().unwrap().table, Saved::default());
 }
 
 #[test]
@@ -93,8 +97,20 @@ fn another_sources_table_or_a_later_format_is_not_loaded() {
     fs::copy(&path, store.path(&other)).unwrap();
     assert!(matches!(store.load(&other), Err(LoadError::Foreign)));
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
-    assert!(matches!(store.load(&identity()), Err(LoadError::Version(2))));
+    fs::write(&path, text.replacen("\"version\":2", "\"version\":3", 1)).unwrap();
+    assert!(matches!(store.load(&identity()), Err(LoadError::Version(3))));
+}
+
+#[test]
+fn a_table_of_the_first_format_is_loaded() {
+    let (_directory, store, path) = saved();
+    let services = Saved { facts: vec![], ..table() };
+    store.save(&identity(), &services, 7).unwrap();
+    let text = fs::read_to_string(&path).unwrap().replacen("\"version\":2", "\"version\":1", 1);
+    let end = text.rfind("end ").unwrap();
+    fs::write(&path, format!("{}end 2 {:08x}\n", &text[..end], crc32fast::hash(&text.as_bytes()[..end])))
+        .unwrap();
+    assert_eq!(store.load(&identity()).unwrap().unwrap().table, services);
 }
 
 #[test]
@@ -128,11 +144,11 @@ fn a_write_that_fails_leaves_the_former_table() {
     let (directory, store, path) = saved();
     // A directory where the new file would be written: it can be neither removed as a file nor replaced.
     fs::create_dir(path.with_extension("new")).unwrap();
-    assert!(store.save(&identity(), &[], 99).is_err());
+    assert!(store.save(&identity(), &Saved::default(), 99).is_err());
     assert_eq!(store.load(&identity()).unwrap().unwrap().saved_ms, 77);
     let blocked = directory.path().join("file");
     fs::write(&blocked, "").unwrap();
-    assert!(Store::new(&blocked).save(&identity(), &[], 1).is_err());
+    assert!(Store::new(&blocked).save(&identity(), &Saved::default(), 1).is_err());
 }
 
 #[test]

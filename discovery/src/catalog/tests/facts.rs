@@ -91,3 +91,19 @@ fn facts_follow_their_source_through_a_reload() {
     rig.catalog.configure(vec![], rig.now);
     assert_eq!(facts(&mut rig), []);
 }
+
+#[test]
+fn facts_are_saved_and_come_back_with_the_saved_table() {
+    let mut rig = Rig::new(vec![source(0, "a")]);
+    for change in [Change::ListBegin, masters(), agent("S0", 1), Change::ListComplete] {
+        rig.tell(0, change);
+    }
+    let saved = rig.catalog.save(0, rig.now);
+    let mut rig = Rig::new(vec![source(0, "a")]);
+    rig.catalog.load(0, saved, Duration::from_secs(5), rig.now);
+    assert_eq!(facts(&mut rig), [(0, FactKey::Masters), (0, FactKey::Agent("S0".into()))]);
+    rig.tell(0, Change::ListBegin);
+    rig.tell(0, agent("S1", 2));
+    rig.tell(0, Change::ListComplete);
+    assert_eq!(facts(&mut rig), [(0, FactKey::Agent("S1".into()))], "what a whole list leaves out is gone");
+}

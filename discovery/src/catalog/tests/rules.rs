@@ -3,6 +3,7 @@
 use portolan_table::{NodeFact, SharedStr, Standing};
 
 use super::*;
+use crate::catalog::Saved;
 
 #[test]
 fn who_is_in() {
@@ -340,20 +341,23 @@ fn sessions_that_break_off_within_their_list_confirm_nothing() {
 fn a_saved_table_is_served_stale_until_the_first_list() {
     let mut rig =
         Rig::new(vec![SourceConfig { stale_max: Some(Duration::from_secs(100)), ..source(0, "a") }]);
-    let saved = |n: &str| (Arc::new(spec(n, n)), vec![Arc::new(healthy(n, 1))]);
-    rig.catalog.load(0, vec![saved("web"), saved("old")], Duration::from_secs(90), rig.now);
+    let saved = |names: &[&str]| {
+        let service = |n: &&str| (Arc::new(spec(n, n)), vec![Arc::new(healthy(n, 1))]);
+        Saved { services: names.iter().map(service).collect(), facts: vec![] }
+    };
+    rig.catalog.load(0, saved(&["web", "old"]), Duration::from_secs(90), rig.now);
     assert_eq!(rig.names(), ["old", "web"]);
     let status = rig.publisher.core().sources()[0].clone();
     assert_eq!((status.standing, status.has_data), (Standing::Stale, true));
     rig.list(0, vec![(spec("web", "web"), vec![instance("web", 1, 8000, Health::Unknown)])]);
     assert_eq!(rig.names(), ["web"]);
     assert_eq!(rig.members("web")[0].1, IN, "the saved verdict stands");
-    rig.catalog.load(0, vec![saved("late")], Duration::ZERO, rig.now);
+    rig.catalog.load(0, saved(&["late"]), Duration::ZERO, rig.now);
     assert_eq!(rig.names(), ["web"], "a list read is better than anything saved");
 
     let mut rig =
         Rig::new(vec![SourceConfig { stale_max: Some(Duration::from_secs(100)), ..source(0, "a") }]);
-    rig.catalog.load(0, vec![saved("web")], Duration::from_secs(90), rig.now);
+    rig.catalog.load(0, saved(&["web"]), Duration::from_secs(90), rig.now);
     rig.pass(Duration::from_secs(9));
     assert_eq!(rig.names(), ["web"]);
     rig.pass(Duration::from_secs(1));

@@ -137,6 +137,9 @@ pub struct Scheduler {
     /// Where its web interface is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<SharedStr>,
+    /// Its place among the schedulers of its source, as [`Placement::order`].
+    #[serde(default)]
+    pub order: u32,
 }
 
 /// How a scheduler placed an instance: what no other part of [`Instance`](crate::Instance) says and other programs' zones
@@ -157,6 +160,10 @@ pub struct Placement {
     /// Its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<SharedStr>,
+    /// Its place among the instances of its source: the order in which they were first told, which stays with each.
+    /// Zones of other programs give a record that several have to the first.
+    #[serde(default)]
+    pub order: u32,
 }
 
 impl Placement {

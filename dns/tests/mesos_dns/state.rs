@@ -36,10 +36,12 @@ pub(crate) fn changes(state: &Value, masters: &[String], leader: Option<&str>) -
             is_active: true,
             is_connected: true,
             web: None,
+            order: order as u32,
         };
         set.upsert_fact(SOURCE, Arc::new(ClusterFact::Scheduler(scheduler)));
         for (number, task) in list(&framework["tasks"]).iter().enumerate() {
-            set.upsert(Arc::new(service(task, framework, &id, &format!("task-{order}-{number}"), state)));
+            let name = format!("task-{order}-{number}");
+            set.upsert(Arc::new(service(task, framework, &id, (&name, number as u32), state)));
         }
     }
     set
@@ -80,7 +82,13 @@ fn agent_of(agent: &Value, is_registered: bool) -> ClusterFact {
     })
 }
 
-fn service(task: &Value, framework: &Value, framework_id: &str, name: &str, state: &Value) -> Service {
+fn service(
+    task: &Value,
+    framework: &Value,
+    framework_id: &str,
+    (name, order): (&str, u32),
+    state: &Value,
+) -> Service {
     let id = text(task, "id");
     let mut instance = Instance::running(id.as_str());
     instance.state = match task["state"].as_str() {
@@ -119,6 +127,7 @@ fn service(task: &Value, framework: &Value, framework_id: &str, name: &str, stat
         host_ports: ranges(task["resources"]["ports"].as_str().unwrap_or_default()).into_iter().collect(),
         discovery_ports: discovery_ports.into_iter().collect(),
         container: None,
+        order,
     }));
     let admission = if instance.health == Health::Unhealthy {
         Admission::Out(portolan_table::Outside::Unhealthy)

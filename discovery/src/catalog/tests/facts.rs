@@ -26,6 +26,7 @@ fn scheduler(id: &str) -> Change {
         is_active: true,
         is_connected: true,
         web: None,
+        order: 0,
     })))
 }
 

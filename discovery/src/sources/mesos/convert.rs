@@ -218,6 +218,7 @@ pub(super) fn instance(
         host_ports: task.host_ports.clone(),
         discovery_ports: task.discovery_ports.clone(),
         container: task.container.clone(),
+        order: task.order,
     }));
     instance
 }

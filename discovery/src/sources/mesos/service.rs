@@ -62,17 +62,17 @@ impl Service {
         let places: &[(u16, u16)] = at.map_or(&[], |at| &self.layout.places[at]);
         let is_checked = self.spec.as_ref().is_some_and(|spec| spec.checks_defined);
         let mut instance = convert::instance(task, places, is_checked, node);
-        // Of two frameworks' tasks of one id, the first framework's has it; the others' are told apart.
-        if self.namesakes(&task.key).next() != Some(&task.key) {
+        // Of several tasks of one id, the first framework's first has it; the others are told apart.
+        if task.key.twin > 0 || self.namesakes(&task.key).next() != Some(&task.key) {
             instance.correlation = Some(instance.id.clone());
-            instance.id = format!("{}@{}", task.key.id, task.key.framework).into();
+            instance.id = task.key.namesake_id();
         }
         instance
     }
 
-    /// Members with the same task id, by framework.
+    /// Members with the same task id, by framework and number.
     pub(super) fn namesakes<'s>(&'s self, key: &'s TaskKey) -> impl Iterator<Item = &'s TaskKey> {
-        let from = TaskKey { id: key.id.clone(), framework: SharedStr::default() };
+        let from = TaskKey { id: key.id.clone(), framework: SharedStr::default(), twin: 0 };
         self.members.range(from..).take_while(|other| other.id == key.id)
     }
 }

@@ -14,6 +14,8 @@ use super::wire::{self, id, text};
 
 /// Problems told of one snapshot; more are counted in the last.
 const PROBLEMS_MAX: usize = 100;
+/// Tasks of one framework with one id that are told apart; more are left out.
+const TWINS_MAX: u16 = 64;
 
 /// What a master tells of its cluster.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(super) struct Snapshot {
     /// What could not be read, as (place, message).
     pub(super) problems: Vec<(String, String)>,
     pub(super) unread: Unread,
+    /// Where the last task of each key is, and how many there are besides.
+    keys: HashMap<TaskKey, (usize, u16), RandomState>,
 }
 
 /// Tasks that are listed and could not be read.
@@ -44,7 +48,7 @@ pub(super) struct Unread {
 
 impl Unread {
     pub(super) fn covers(&self, key: &TaskKey) -> bool {
-        self.any || self.tasks.contains(key)
+        self.any || self.tasks.contains(key) || (key.twin > 0 && self.tasks.contains(&key.first()))
     }
 }
 
@@ -84,6 +88,8 @@ pub(super) struct Framework {
     pub(super) is_connected: bool,
     /// The master does not list it at present.
     pub(super) is_held: bool,
+    /// Its place among all, from when it was first put in.
+    pub(super) order: u32,
 }
 
 /// Reads `/state`.
@@ -152,7 +158,13 @@ impl Snapshot {
 
     fn read_framework<'a>(&mut self, raw: &'a RawValue) -> Option<(SharedStr, wire::Framework<'a>)> {
         match read_framework(raw) {
-            Ok((framework, read)) => {
+            Ok((mut framework, read)) => {
+                // Schedulers of one id are no more than that: each is where it says, with the tasks inside it.
+                let is_of = |id: &str| self.frameworks.iter().filter(|known| *known.id == *id).count();
+                if is_of(&framework.id) > 0 {
+                    let numbers = (2..).map(|number| format!("{}#{number}", framework.id));
+                    framework.id = numbers.clone().find(|id| is_of(id) == 0).map_or(framework.id, Into::into);
+                }
                 let id = framework.id.clone();
                 self.frameworks.push(framework);
                 Some((id, read))
@@ -174,7 +186,7 @@ impl Snapshot {
         names: &mut Interned,
     ) {
         match read_task(raw, framework.map(|id| &**id), &|id| known.get(id).cloned(), names) {
-            Ok(task) => self.tasks.push(task),
+            Ok(task) => self.put_task(task),
             Err((key, message)) => {
                 let place = key.as_ref().map_or("tasks", |key| &*key.id).to_owned();
                 match key {
@@ -184,6 +196,29 @@ impl Snapshot {
                 self.problem(&place, message);
             }
         }
+    }
+
+    /// A task that is listed again, elsewhere or as another, is another; as the same, it takes the place of its former
+    /// self.
+    fn put_task(&mut self, mut task: Task) {
+        let known = self.keys.get(&task.key).copied();
+        let mut twins = 0;
+        if let Some((at, count)) = known {
+            let former = &self.tasks[at];
+            if former.agent == task.agent && former.kind == task.kind {
+                task.key.twin = former.key.twin;
+                self.tasks[at] = task;
+                return;
+            }
+            if count >= TWINS_MAX {
+                let message = format!("more than {TWINS_MAX} tasks have this id; one is left out");
+                return self.problem(&task.key.id.clone(), message);
+            }
+            twins = count + 1;
+        }
+        self.keys.insert(task.key.clone(), (self.tasks.len(), twins));
+        task.key.twin = twins;
+        self.tasks.push(task);
     }
 
     fn problem(&mut self, place: &str, message: String) {
@@ -237,6 +272,7 @@ pub(super) fn read_framework(raw: &RawValue) -> Result<(Framework, wire::Framewo
         is_active: framework.active.unwrap_or(true),
         is_connected: framework.connected.unwrap_or(true),
         is_held: false,
+        order: 0,
     };
     Ok((read, framework))
 }
@@ -253,8 +289,8 @@ pub(super) fn read_task(
 ) -> Result<Task, (Option<TaskKey>, String)> {
     let key = || {
         let ids: wire::TaskIds<'_> = serde_json::from_str(raw.get()).ok()?;
-        let framework = id(&ids.framework_id).or(framework)?;
-        Some(TaskKey { id: id(&ids.id)?.into(), framework: framework.into() })
+        let framework = framework.or(id(&ids.framework_id))?;
+        Some(TaskKey { id: id(&ids.id)?.into(), framework: framework.into(), twin: 0 })
     };
     let read = element::<wire::Task<'_>>(raw, "a task");
     let read = read.and_then(|task| task::read(&task, framework, name_of, names));

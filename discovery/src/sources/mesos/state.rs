@@ -28,6 +28,8 @@ pub(super) struct State {
     held: usize,
     /// The catalog may hold tasks that are not known here: nothing that is told may take them away.
     pub(super) is_partial: bool,
+    /// The place of the next task or framework that is put in.
+    next_order: u32,
     /// Something was heard that only a snapshot can complete.
     pub(super) wants_snapshot: bool,
 }
@@ -65,19 +67,28 @@ pub(super) struct Patience {
 impl State {
     /// The state that `snapshot` describes, with what is to be kept of the one `before`.
     pub(super) fn of(snapshot: Snapshot, before: Self, patience: Patience) -> Self {
-        let mut state = Self { names: before.names, is_partial: before.is_partial, ..Self::default() };
+        let mut state = Self {
+            names: before.names,
+            is_partial: before.is_partial,
+            next_order: before.next_order,
+            ..Self::default()
+        };
         for agent in snapshot.agents {
             let known = before.agents.get(&agent.id);
             state.agents.insert(agent.id.clone(), with_address_of(agent, known));
         }
         for mut framework in snapshot.frameworks {
+            let known = before.frameworks.get(&framework.id);
             if framework.pid.is_none() {
-                framework.pid = before.frameworks.get(&framework.id).and_then(|known| known.pid.clone());
+                framework.pid = known.and_then(|known| known.pid.clone());
             }
+            framework.order = known.map_or_else(|| state.take_order(), |known| known.order);
             state.frameworks.insert(framework.id.clone(), framework);
         }
-        for task in snapshot.tasks {
-            state.put(task);
+        for mut task in snapshot.tasks {
+            let known = before.tasks.get(&task.key);
+            task.order = known.map_or_else(|| state.take_order(), |known| known.task.order);
+            state.place(task);
         }
         for (key, Placed { mut task, .. }) in before.tasks {
             let unread = snapshot.unread.covers(&key);
@@ -89,7 +100,7 @@ impl State {
             if let Some(agent) = before.agents.get(&task.agent) {
                 state.keep_agent(agent);
             }
-            state.put(task);
+            state.place(task);
         }
         if patience.missing {
             before.frameworks.values().for_each(|framework| state.keep_framework(Some(framework)));
@@ -179,8 +190,9 @@ impl State {
         else {
             return;
         };
-        let key = TaskKey { id: task.into(), framework: framework.into() };
-        let Some(placed) = self.tasks.get(&key) else {
+        let key = TaskKey { id: task.into(), framework: framework.into(), twin: 0 };
+        let on = status.and_then(|status| id(&status.agent_id));
+        let Some(placed) = self.find(&key, on) else {
             // Never announced: filtered, or ended before the snapshot. One that runs is worth asking for.
             self.wants_snapshot |= super::task::state_of(state) == InstanceState::Running;
             return;
@@ -192,8 +204,32 @@ impl State {
         }
     }
 
-    /// Puts a task in, or in place of its former self; one that has ended is taken out.
+    /// The task of a key; of several, the one on the agent `on`.
+    fn find(&self, key: &TaskKey, on: Option<&str>) -> Option<&Placed> {
+        let first = self.tasks.get(key)?;
+        let is_on = |placed: &&Placed| on.is_none_or(|agent| *placed.task.agent == *agent);
+        if is_on(&first) {
+            return Some(first);
+        }
+        let twins = (1..).map(|twin| TaskKey { twin, ..key.clone() });
+        twins.map_while(|key| self.tasks.get(&key)).find(is_on).or(Some(first))
+    }
+
+    fn take_order(&mut self) -> u32 {
+        let order = self.next_order;
+        self.next_order = order.saturating_add(1);
+        order
+    }
+
+    /// Puts a task in at its place, which it keeps, or else behind all others.
     fn put(&mut self, mut task: Task) {
+        let known = self.tasks.get(&task.key).map(|known| known.task.order);
+        task.order = known.unwrap_or_else(|| self.take_order());
+        self.place(task);
+    }
+
+    /// Puts a task in, or in place of its former self; one that has ended is taken out.
+    fn place(&mut self, mut task: Task) {
         if task.state == InstanceState::Terminal {
             self.remove_task(&task.key);
             return;
@@ -299,6 +335,10 @@ impl State {
     fn put_framework(&mut self, mut framework: Framework) {
         let before = self.frameworks.get(&framework.id);
         framework.pid = framework.pid.or_else(|| before.and_then(|before| before.pid.clone()));
+        let known = before.map(|before| before.order);
+        framework.order = known.unwrap_or(self.next_order);
+        self.next_order = self.next_order.saturating_add(u32::from(known.is_none()));
+        let before = self.frameworks.get(&framework.id);
         if before == Some(&framework) {
             return;
         }

@@ -21,11 +21,34 @@ pub(super) const PORTS_MAX: usize = 256;
 /// Values up to this length are kept once: they are words, not names of a single task.
 const WORD_LEN_MAX: usize = 12;
 
-/// Which task: ids are given by frameworks, and two may give the same.
+/// Which task: ids are given by frameworks, and two may give the same. So may one, to a task on an agent that is away
+/// and to another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct TaskKey {
     pub(super) id: SharedStr,
     pub(super) framework: SharedStr,
+    /// Tells tasks of one framework and id apart, in the order of the list; 0 is all but always the only one.
+    pub(super) twin: u16,
+}
+
+impl TaskKey {
+    /// The first one of this framework and id.
+    pub(super) fn first(&self) -> Self {
+        Self { twin: 0, ..self.clone() }
+    }
+
+    /// The instance's id, unless another task of the service has it.
+    pub(super) fn instance_id(&self) -> SharedStr {
+        if self.twin == 0 { self.id.clone() } else { self.namesake_id() }
+    }
+
+    /// The instance's id where another task has the task's own.
+    pub(super) fn namesake_id(&self) -> SharedStr {
+        match self.twin {
+            0 => format!("{}@{}", self.id, self.framework).into(),
+            twin => format!("{}@{}#{}", self.id, self.framework, u32::from(twin) + 1).into(),
+        }
+    }
 }
 
 /// One task.
@@ -49,6 +72,8 @@ pub(super) struct Task {
     latest_at: f64,
     /// The master does not list it at present; it is kept until its agent is back or given up.
     pub(super) is_held: bool,
+    /// Its place among all, from when it was first put in.
+    pub(super) order: u32,
 }
 
 /// What tasks have in common.
@@ -133,7 +158,7 @@ pub(super) fn read(
 ) -> Result<Task, String> {
     let task_id = id(&task.id).ok_or("a task without an id is left out")?;
     let lacks = |what: &str| format!("task {task_id} has no {what} and is left out");
-    let framework = id(&task.framework_id).or(framework).ok_or_else(|| lacks("framework"))?;
+    let framework = framework.or(id(&task.framework_id)).ok_or_else(|| lacks("framework"))?;
     let agent = id(&task.agent_id).ok_or_else(|| lacks("agent"))?;
     let state = text(&task.state).ok_or_else(|| lacks("state"))?;
     let container = task.container.as_ref();
@@ -154,7 +179,7 @@ pub(super) fn read(
     };
     let ports = task.discovery.as_ref().and_then(|discovery| discovery.ports.as_ref());
     let mut read = Task {
-        key: TaskKey { id: task_id.into(), framework: names.intern(framework) },
+        key: TaskKey { id: task_id.into(), framework: names.intern(framework), twin: 0 },
         agent: names.intern(agent),
         state: state_of(state),
         kind: Arc::new(kind),
@@ -171,6 +196,7 @@ pub(super) fn read(
         running_at: f64::NEG_INFINITY,
         latest_at: f64::NEG_INFINITY,
         is_held: false,
+        order: 0,
     };
     each(task.statuses.as_ref()).for_each(|status| read.observe(status, names));
     read.settle(names);

@@ -9,7 +9,7 @@ use portolan_table::{ClusterFact, Contact, FactKey, Instance, NodeFact, Provenan
 use super::convert::Node;
 use super::snapshot::{Agent, Framework, Standing};
 use super::state::{Due, Placed, State, Touched, scheduler_host};
-use super::task::Task;
+use super::task::{Task, TaskKey};
 use crate::hosts::{Addresses, Hosts};
 use crate::source::{Change, Unread};
 
@@ -85,10 +85,7 @@ impl State {
                     changes.push(Change::RemoveService { service: name.as_str().into() });
                     continue;
                 }
-                let gone = touched.tasks.into_iter();
-                changes.extend(
-                    gone.map(|key| Change::RemoveInstance { service: name.as_str().into(), id: key.id }),
-                );
+                changes.extend(touched.tasks.iter().flat_map(|key| removals(&name, key)));
                 continue;
             }
             let spec_changed = service.lay_out(&name);
@@ -100,17 +97,14 @@ impl State {
                     Some(Arc::new(service.instance(task, nodes(task).as_ref())))
                 });
                 let instances: Vec<Arc<Instance>> = instances.collect();
+                if self.is_partial {
+                    let gone = touched.tasks.iter().filter(|key| !service.members.contains(*key));
+                    changes.extend(gone.flat_map(|key| removals(&name, key)));
+                }
                 changes.push(match self.is_partial {
                     false => Change::Service { spec, instances },
                     true => Change::ServiceInPart { spec, instances, unread: Unread::Any },
                 });
-                if self.is_partial {
-                    let gone = touched.tasks.iter().filter(|key| !service.members.contains(*key));
-                    changes.extend(gone.map(|key| Change::RemoveInstance {
-                        service: name.as_str().into(),
-                        id: key.id.clone(),
-                    }));
-                }
                 continue;
             }
             for key in &touched.tasks {
@@ -119,11 +113,17 @@ impl State {
                         service: spec.key.clone(),
                         instance: Arc::new(service.instance(task, nodes(task).as_ref())),
                     },
-                    None => Change::RemoveInstance { service: spec.key.clone(), id: key.id.clone() },
+                    None => Change::RemoveInstance { service: spec.key.clone(), id: key.instance_id() },
                 });
             }
         }
     }
+}
+
+/// A task that is gone may have gone by either of its ids.
+fn removals(service: &ServiceName, key: &TaskKey) -> [Change; 2] {
+    [key.id.clone(), key.namesake_id()]
+        .map(|id| Change::RemoveInstance { service: service.as_str().into(), id })
 }
 
 fn address(host: &str, hosts: &dyn Hosts) -> Addresses {
@@ -178,5 +178,6 @@ fn scheduler_fact(framework: &Framework, hosts: &dyn Hosts) -> Change {
         is_active: framework.is_active,
         is_connected: framework.is_connected,
         web: framework.web.clone(),
+        order: framework.order,
     })))
 }

@@ -336,6 +336,8 @@ pub(super) struct TaskIds<'a> {
 pub(super) struct Status<'a> {
     #[serde(borrow)]
     pub(super) task_id: Option<Id<'a>>,
+    #[serde(borrow, alias = "slave_id")]
+    pub(super) agent_id: Option<Id<'a>>,
     #[serde(borrow)]
     pub(super) state: Option<Text<'a>>,
     pub(super) timestamp: Option<f64>,

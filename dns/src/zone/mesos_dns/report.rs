@@ -2,7 +2,7 @@
 //!
 //! Both are made from the table on request, as text, since the program shows names that no query finds.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use portolan_table::{Agent, ClusterFact, Core, FactKey, Instance, Placement, Scheduler, SourceId};
@@ -160,7 +160,7 @@ impl<'a> Shown<'a> {
         records
     }
 
-    /// The named tasks in the order of their frameworks, each with its records.
+    /// The named tasks, framework by framework, in the order in which they were told; each with its records.
     fn tasks(&self) -> Vec<(SourceId, Arc<Instance>, Records)> {
         let mut tasks = Vec::new();
         for service in self.core.services() {
@@ -174,7 +174,19 @@ impl<'a> Shown<'a> {
                 }
             }
         }
-        tasks.sort_by(|(a_source, a, _), (b_source, b, _)| (a_source, order(a)).cmp(&(b_source, order(b))));
+        let schedulers = self.schedulers();
+        let places: HashMap<(SourceId, &str), usize> = schedulers
+            .iter()
+            .enumerate()
+            .map(|(place, (source, scheduler))| ((*source, &*scheduler.id), place))
+            .collect();
+        let place = |source: SourceId, instance: &Instance| {
+            let placement = instance.placement.as_ref();
+            let framework = placement.map_or("", |placement| &*placement.definition.scheduler_id);
+            let place = places.get(&(source, framework)).copied().unwrap_or(usize::MAX);
+            (place, placement.map_or(u32::MAX, |placement| placement.order))
+        };
+        tasks.sort_by_cached_key(|(source, instance, _)| (place(*source, instance), instance.id.clone()));
         tasks
     }
 
@@ -200,13 +212,7 @@ impl<'a> Shown<'a> {
                 _ => None,
             })
             .collect();
-        all.sort_by(|(a_source, a), (b_source, b)| (a_source, &a.id).cmp(&(b_source, &b.id)));
+        all.sort_by_key(|(source, scheduler)| (*source, scheduler.order, &scheduler.id));
         all
     }
-}
-
-/// The place of a task among those of its source.
-fn order(instance: &Instance) -> (&str, &str) {
-    let framework = instance.placement.as_ref().map_or("", |placement| &*placement.definition.scheduler_id);
-    (framework, instance.correlation_key())
 }

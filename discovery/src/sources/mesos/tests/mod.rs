@@ -7,3 +7,4 @@ mod faults;
 mod follow;
 mod harness;
 mod recorded;
+mod twins;

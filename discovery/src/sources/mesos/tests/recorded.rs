@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use portolan_table::{Health, Instance, InstanceState};
 use serde_json::Value;
@@ -38,8 +39,17 @@ fn read(directory: &str, name: &str) -> Option<Vec<u8>> {
     if fixtures(directory).is_dir() { Some(std::fs::read(file).unwrap()) } else { None }
 }
 
-/// The instances of `state`, by task id, with what went wrong.
+/// The instances of `state`, by id, with what went wrong. Their places, which go by the order of lists, are left out.
 pub(super) fn told(state: &mut State) -> (BTreeMap<String, (String, Instance)>, Vec<String>) {
+    let (mut instances, problems) = told_in_order(state);
+    for (_, instance) in instances.values_mut() {
+        Arc::make_mut(instance.placement.as_mut().unwrap()).order = 0;
+    }
+    (instances, problems)
+}
+
+/// The same with places.
+pub(super) fn told_in_order(state: &mut State) -> (BTreeMap<String, (String, Instance)>, Vec<String>) {
     let (mut instances, mut problems) = (BTreeMap::new(), Vec::new());
     for change in state.list(&NoNames) {
         match change {

@@ -149,7 +149,9 @@ impl Cluster {
             let wall = clock::wall_ms() as f64 / 1000.0;
             let led = leader.elected.map_or(0.0, |elected| (wall - elected).max(0.0));
             let led = Duration::try_from_secs_f64(led).unwrap_or(Duration::MAX);
-            let is_new = led < patiences.recovery.max(patiences.settle) && (!is_first || recovers);
+            // At a first start there is nothing to hold; what an old or unknown election lists is all there is.
+            let waits = if is_first { recovers && leader.elected.is_some() } else { true };
+            let is_new = led < patiences.recovery.max(patiences.settle) && waits;
             self.settling = is_new.then(|| Settling {
                 missing_until: now + patiences.settle,
                 recovered_until: now + patiences.recovery.saturating_sub(led).max(patiences.settle),

@@ -127,6 +127,7 @@ impl Config {
             let own = self.dns.get_or_insert_with(|| portolan_dns::Config {
                 listen: Vec::new(),
                 zones: Vec::new(),
+                forward_zones: Vec::new(),
                 ..dns.clone()
             });
             if let Some(zone) =

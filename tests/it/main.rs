@@ -11,6 +11,7 @@ mod https;
 mod marathon_client;
 mod marathon_lb_cases;
 mod mesos_dns;
+mod mesos_dns_cases;
 mod propagation;
 mod rolling_deploy;
 mod scheduler_faults;

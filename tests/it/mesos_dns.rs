@@ -1,77 +1,13 @@
 //! The program in the place of Mesos-DNS: its `config.json`, its names, its HTTP API.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde_json::{Value, json};
 
-use crate::support::mesos::Master;
+use crate::support::mesos::{Master, Program, bound, placed, write};
 use crate::support::program::{Running, portolan, program, text};
-use crate::support::{block_on, dns, http, shared, until};
-
-/// The program on a `config.json` alone.
-struct Program {
-    running: Running,
-    dns: SocketAddr,
-    http: SocketAddr,
-    _home: tempfile::TempDir,
-}
-
-impl Program {
-    fn start(master: &Master, config: &Value, arguments: &[&str]) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let file = write(home.path(), &placed(config, master));
-        let mut command = Command::new(program());
-        command.args(["run", "--mesos-dns-config"]).arg(file).args(arguments);
-        let mut running = Running::spawn(command.env("PORTOLAN_STATE_DIR", home.path().join("state")));
-        let (dns, http) = (bound(&mut running, "dns"), bound(&mut running, "mesos"));
-        Self { running, dns, http, _home: home }
-    }
-
-    async fn until_ready(&self) {
-        until("the first list", || async {
-            let answer = http::try_get(self.http, "localhost", "/readyz").await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
-    }
-}
-
-/// `config` where every port is the kernel's choice and the one master is `master`.
-fn placed(config: &Value, master: &Master) -> Value {
-    let mut placed = json!({
-        "masters": [master.address.to_string()], "listener": "127.0.0.1", "HTTPListener": "127.0.0.1",
-        "port": 0, "httpport": 0, "externalOn": false, "refreshSeconds": 1,
-    });
-    let own = ["masters", "listener", "httplistener", "port", "httpport", "externalon", "zk"];
-    for (key, value) in config.as_object().unwrap() {
-        if !own.contains(&&*key.to_lowercase()) {
-            placed.as_object_mut().unwrap().retain(|name, _| !name.eq_ignore_ascii_case(key));
-            placed[key] = value.clone();
-        }
-    }
-    placed
-}
-
-fn write(home: &Path, config: &Value) -> PathBuf {
-    let file = home.join("config.json");
-    std::fs::write(&file, config.to_string()).unwrap();
-    file
-}
-
-/// Where a listener was bound, from a log in text.
-fn bound(running: &mut Running, listener: &str) -> SocketAddr {
-    let begin = format!("bound listener=\"{listener}\" address=\"");
-    running.until(&format!("listener {listener}"), |running| {
-        let log = running.stderr();
-        let (_, rest) = log.rsplit_once(&begin)?;
-        rest.split('"').next()?.parse().ok()
-    })
-}
+use crate::support::zookeeper::ZooKeeper;
+use crate::support::{block_on, dns, http, until};
 
 fn state() -> Value {
     json!({
@@ -168,101 +104,120 @@ fn what_is_imported_can_be_checked() {
     assert!(output.status.success(), "{}{}\n{toml}", text(&output.stdout), text(&output.stderr));
 }
 
-/// The shared cases of the HTTP API, against the whole program.
 #[test]
-fn shared_cases_of_the_api_hold() {
-    let Some(shared) = shared() else { return };
-    let folder = shared.join("fixtures/mesos-dns/http");
-    let (mut wrong, mut asked) = (Vec::new(), 0);
+fn with_every_master_gone_the_saved_table_serves() {
     block_on(async {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let case = read(&path);
-            let state = read(&folder.join(case["state"].as_str().unwrap()));
-            let master = Master::start(state);
-            let arguments = ["--compat", "strict", "--mesos-dns-profile", "0.7"];
-            let program = Program::start(&master, &case["config"], &arguments);
-            program.until_ready().await;
-            for one in case["cases"].as_array().unwrap() {
-                asked += 1;
-                if let Some(what) = difference(&program, one).await {
-                    wrong.push(format!("{} {}: {what}", path.display(), one["request"]));
-                }
-            }
+        let master = Master::start(state());
+        let config = placed(&json!({}), &[&master]);
+        let program = Program::start_in(tempfile::tempdir().unwrap(), &config, &[]);
+        program.until_ready().await;
+        let home = program.stop();
+        master.fall_silent();
+        let program = Program::start_in(home, &config, &[]);
+        program.until_ready().await;
+        let leader = master.address.ip().to_string();
+        for (name, address) in [
+            ("web.marathon.mesos", "10.0.1.10"),
+            ("web.marathon.slave.mesos", "10.0.1.10"),
+            ("marathon.mesos", "10.0.0.5"),
+            ("slave.mesos", "10.0.1.10"),
+            ("leader.mesos", &*leader),
+        ] {
+            assert_eq!(dns::addresses(program.dns, name, RecordType::A).await, [address], "{name}");
         }
+        let sources = http::json(program.http, "/api/v1/sources").await;
+        assert_eq!(sources["sources"][0]["standing"], "stale");
+        let mut moved = state();
+        moved["slaves"][0]["pid"] = json!("slave(1)@10.0.1.77:5051");
+        master.set_state(moved);
+        until("the agent's new address", || async {
+            let addresses = dns::addresses(program.dns, "web.marathon.mesos", RecordType::A).await;
+            (addresses == ["10.0.1.77"]).then_some(())
+        })
+        .await;
     });
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(asked > 5, "only {asked} requests");
 }
 
-fn read(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap()
+#[test]
+fn masters_are_found_in_zookeeper() {
+    let Some(zookeeper) = ZooKeeper::start() else { return };
+    block_on(async {
+        let master = Master::start(state());
+        let (ip, port) = (master.address.ip(), master.address.port());
+        let info = json!({"id": "m", "address": {"ip": ip.to_string(), "port": port}, "hostname": "m", "port": port});
+        zookeeper.create(&[("/mesos", ""), ("/mesos/json.info_0000000007", &info.to_string())]);
+        let mut config = placed(&json!({"zk": format!("zk://{}/mesos", zookeeper.address)}), &[]);
+        config.as_object_mut().unwrap().remove("masters");
+        let program = Program::start_in(tempfile::tempdir().unwrap(), &config, &[]);
+        program.until_ready().await;
+        assert_eq!(dns::addresses(program.dns, "web.marathon.mesos", RecordType::A).await, ["10.0.1.10"]);
+        assert_eq!(dns::addresses(program.dns, "master0.mesos", RecordType::A).await, [ip.to_string()]);
+    });
 }
 
-async fn difference(program: &Program, case: &Value) -> Option<String> {
-    let path = case["request"]["path"].as_str().unwrap();
-    let headers: String = case["request"]["headers"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("{name}: {}\r\n", value.as_str().unwrap()))
-        .collect();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
-    let answer = http::request(program.http, &request).await.unwrap();
-    let expect = &case["expect"];
-    if expect["status"] != json!(answer.status) {
-        return Some(format!("status {}", answer.status));
-    }
-    let kind = answer.header("content-type").unwrap_or_default();
-    if expect["content_type"].as_str().is_some_and(|expected| !kind.starts_with(expected)) {
-        return Some(format!("content type {kind}"));
-    }
-    let body = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body.clone()));
-    let (wanted, got) = (comparable(&expect["body"], path), comparable(&body, path));
-    let holds = wanted.is_null() || fits(&wanted, &got);
-    (!holds).then(|| format!("expected {wanted}, got {got}"))
+#[test]
+fn both_files_together_are_one_process() {
+    block_on(async {
+        let master = Master::start(state());
+        let home = tempfile::tempdir().unwrap();
+        // Another address than the other file's, since the kernel chooses both ports.
+        let config = |more: Value| {
+            let mut config = placed(&more, &[&master]);
+            config["listener"] = json!("127.0.0.2");
+            config
+        };
+        let json = write(home.path(), &config(json!({})));
+        std::fs::write(home.path().join("services.toml"), SERVICES).unwrap();
+        let own = home.path().join("portolan.toml");
+        let start = |text: &str| {
+            std::fs::write(&own, text).unwrap();
+            let mut command = std::process::Command::new(program());
+            command.arg("run").arg("--config").arg(&own).arg("--mesos-dns-config").arg(&json);
+            Running::spawn(command.env("PORTOLAN_STATE_DIR", home.path().join("state")))
+        };
+        let mut running = start(BESIDE);
+        let (api, admin) = (bound(&mut running, "mesos"), bound(&mut running, "admin"));
+        until("both sources", || async {
+            let answer = http::try_get(admin, "localhost", "/readyz").await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        let log = running.stderr();
+        let servers: Vec<std::net::SocketAddr> = log
+            .lines()
+            .filter_map(|line| {
+                line.split_once("bound listener=\"dns\" address=\"")?.1.split('"').next()?.parse().ok()
+            })
+            .collect();
+        assert_eq!(servers.len(), 2, "where either file says:\n{log}");
+        for server in servers {
+            assert_eq!(dns::addresses(server, "db.svc.cluster", RecordType::A).await, ["192.0.2.7"]);
+            assert_eq!(dns::addresses(server, "web.marathon.mesos", RecordType::A).await, ["10.0.1.10"]);
+            // A native zone shows every source.
+            assert_eq!(
+                dns::addresses(server, "web.marathon.svc.cluster", RecordType::A).await,
+                ["10.0.1.10"]
+            );
+        }
+        assert_eq!(http::json(api, "/v1/hosts/web.marathon.mesos").await[0]["ip"], "10.0.1.10");
+        let sources = http::json(admin, "/api/v1/sources").await;
+        assert_eq!(sources["sources"].as_array().unwrap().len(), 2);
+        // A change of either file is taken up.
+        write(home.path(), &config(json!({"ttl": 7})));
+        until("the other TTL", || async {
+            let answer = http::try_get(api, "localhost", "/v1/axfr").await.ok()?;
+            answer.body.contains("\"TTL\": 7,").then_some(())
+        })
+        .await;
+        running.stop();
+        write(home.path(), &config(json!({})));
+        let mut clash = start(&format!("{BESIDE}[[dns.zone]]\nname = \"mesos\"\nschema = \"native\"\n"));
+        let status = clash.ended();
+        assert_eq!(status.code(), Some(1));
+        assert!(clash.stdout().contains("the zone \"mesos\" is there twice"), "{}", clash.stdout());
+    });
 }
 
-/// `body` without what depends on where things listen here; lists that are sets are sorted.
-fn comparable(body: &Value, path: &str) -> Value {
-    let here = ["masters", "file", "port", "httpport"];
-    match body {
-        Value::Object(members) => {
-            let members: BTreeMap<&String, Value> = members
-                .iter()
-                .filter(|(key, _)| !key.starts_with("master"))
-                .filter(|(key, _)| !path.ends_with("/config") || !here.contains(&&*key.to_lowercase()))
-                .map(|(key, value)| (key, comparable(value, path)))
-                .collect();
-            json!(members)
-        }
-        Value::Array(elements) => {
-            let mut elements: Vec<Value> = elements.iter().map(|element| comparable(element, path)).collect();
-            // Frameworks and tasks stand in the order in which the master tells of them.
-            let is_listed =
-                |element: &Value| element.get("tasks").or_else(|| element.get("records")).is_some();
-            if !elements.iter().any(is_listed) {
-                elements.sort_by_key(Value::to_string);
-            }
-            Value::Array(elements)
-        }
-        Value::String(text) => json!(text.trim_end()),
-        other => other.clone(),
-    }
-}
-
-/// Equal, where a placeholder is equal to anything.
-fn fits(wanted: &Value, got: &Value) -> bool {
-    match (wanted, got) {
-        (Value::String(text), _) if text == "SERIAL" || text.starts_with('<') => true,
-        (Value::Object(wanted), Value::Object(got)) => {
-            wanted.len() == got.len()
-                && wanted.iter().all(|(key, value)| got.get(key).is_some_and(|own| fits(value, own)))
-        }
-        (Value::Array(wanted), Value::Array(got)) => {
-            wanted.len() == got.len() && wanted.iter().zip(got).all(|(wanted, got)| fits(wanted, got))
-        }
-        _ => wanted == got,
-    }
-}
+const SERVICES: &str = "[[service]]\nname = \"db\"\nendpoint = [\"192.0.2.7:5432\"]\n";
+const BESIDE: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n[[source]]\ntype = \"file\"\npaths = [\"services.toml\"]\n\
+                      [dns]\nlisten = [\"127.0.0.1:0\"]\n[[dns.zone]]\nname = \"svc.cluster\"\nschema = \"native\"\n";

@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod refusing;
 pub(crate) mod site;
+pub(crate) mod zookeeper;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ pub(crate) mod marathon;
 pub(crate) mod mesos;
 pub(crate) mod node;
 pub(crate) mod program;
+pub(crate) mod real_mesos;
 pub(crate) mod refusing;
 pub(crate) mod site;
 pub(crate) mod zookeeper;

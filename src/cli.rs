@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::ask::{EndpointsArgs, ExplainArgs, ListArgs, ResolveArgs};
+use crate::ask::{DiffArgs, EndpointsArgs, ExplainArgs, ListArgs, ResolveArgs};
 
 /// Service discovery and load balancing: one routing table for DNS and proxy.
 #[derive(Debug, Parser)]
@@ -61,6 +61,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Ask the running daemon's DNS.
     Resolve(ResolveArgs),
+    /// Ask an incumbent and the running daemon for every name, and show where they differ.
+    Diff(DiffArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  portolan completions bash > /etc/bash_completion.d/portolan")]
     Completions {

@@ -64,6 +64,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Explain(arguments) => ask(ask::explain(&arguments)),
         Command::Resolve(arguments) => ask(ask::resolve(&arguments)),
+        Command::Diff(arguments) => ask(ask::diff(&arguments)),
         Command::Completions { shell } => {
             // By way of memory: the generator panics where it cannot write.
             let mut script = Vec::new();

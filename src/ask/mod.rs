@@ -4,6 +4,7 @@
 //! `--config FILE` (its first address, or else its socket), else at the default address.
 
 mod client;
+mod diff;
 mod explain;
 mod listing;
 mod resolve;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use portolan_config::{Config, Environment, render};
 
+pub use diff::{DiffArgs, Incumbent, diff};
 pub use explain::explain;
 pub use listing::{Listing, list};
 pub use resolve::resolve;
@@ -134,6 +136,14 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 fn is_coloured() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && std::io::stdout().is_terminal()
+}
+
+/// Writes talk to standard error, where data is none of it.
+fn say(text: &str) -> Result<()> {
+    match writeln!(std::io::stderr(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard error"),
+        _ => Ok(()),
+    }
 }
 
 /// Writes data to standard output. A reader that has gone (`| head`) is no failure.

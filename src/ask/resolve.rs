@@ -49,7 +49,7 @@ pub async fn resolve(arguments: &ResolveArgs) -> Result<()> {
 }
 
 /// The DNS address of the daemon: as configured, else as it says itself, else the default.
-async fn server_of(daemon: &Daemon) -> Result<SocketAddr> {
+pub(super) async fn server_of(daemon: &Daemon) -> Result<SocketAddr> {
     if let Some(config) = daemon.load()? {
         let dns = config.dns.as_ref().and_then(|dns| dns.listen.first());
         return dns

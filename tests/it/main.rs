@@ -6,6 +6,7 @@ mod admin_side;
 mod commands;
 mod datagrams;
 mod descriptors;
+mod differing;
 mod explaining;
 mod https;
 mod marathon_client;

@@ -39,13 +39,18 @@ impl Node {
 
     /// The same, without the wait.
     pub(crate) fn launch(url: &str, routes: &str) -> Self {
+        let source = format!("[[source]]\nname = \"marathon\"\ntype = \"marathon\"\nurls = [\"{url}\"]\n");
+        Self::launch_with(&source, "[[dns.zone]]\nname = \"svc.cluster\"\nschema = \"native\"\n", routes)
+    }
+
+    /// The same with sources and zones of the caller's.
+    pub(crate) fn launch_with(sources: &str, zones: &str, routes: &str) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let file = home.path().join("portolan.toml");
         let state = home.path().join("state");
         let text = format!(
             "[node]\nname = \"bench\"\nworkers = 1\nstate_dir = \"{}\"\n[log]\nlevel = \"info\"\nformat = \"json\"\n\
-             [[source]]\nname = \"marathon\"\ntype = \"marathon\"\nurls = [\"{url}\"]\n\
-             [dns]\nlisten = [\"127.0.0.1:0\"]\n[[dns.zone]]\nname = \"svc.cluster\"\nschema = \"native\"\n\
+             {sources}[dns]\nlisten = [\"127.0.0.1:0\"]\n{zones}\
              [[proxy.listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\nprotocol = \"http\"\n\
              [admin]\nlisten = [\"127.0.0.1:0\"]\n{routes}",
             state.display()

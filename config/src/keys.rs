@@ -92,7 +92,7 @@ pub(crate) static SOURCE: Keys = Keys {
     keys: &[
         key("name", Words("the type")),
         key("type", Words("required")),
-        key("urls", Words("required for `marathon` and `mesos`")),
+        key("urls", Words("required for all types but `file`")),
         key("groups", Toml("[]")),
         key("stream_idle", Toml("\"30s\"")),
         key("poll", Words("`\"30s\"`")),
@@ -103,7 +103,7 @@ pub(crate) static SOURCE: Keys = Keys {
         key("recovery_time", Words("`\"10m\"`")),
         key("paths", Words("required for `file`")),
         key("service_label", Words("`service`, then `job`")),
-        key("refresh", Words("`\"5m\"` for `marathon` and `mesos`, `\"30s\"` for `file`")),
+        key("refresh", Words("`\"5m\"` beside a stream, `\"30s\"` for `http` and `file`")),
         key("timeout", Toml("\"10s\"")),
         key("merge", Toml("\"union\"")),
         key("priority", Toml("0")),

@@ -33,6 +33,7 @@ pub mod mesos_dns;
 mod mistake;
 mod node;
 mod proxy;
+mod registry;
 mod route;
 mod section;
 mod source;

@@ -4,13 +4,15 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use portolan_discovery::{
-    Auth, FileConfig, Given, MarathonConfig, MesosConfig, Secret, SourceConfig, SourceKind, TlsConfig,
+    ApiConfig, Auth, FileConfig, Given, MarathonConfig, MesosConfig, Secret, SourceConfig, SourceKind,
+    TlsConfig,
 };
 use portolan_table::{MergePolicy, SourceId};
 use toml::de::DeValue;
 
-use crate::keys::{SOURCE_AUTH, SOURCE_TLS};
+use crate::keys::{SOURCE, SOURCE_AUTH, SOURCE_TLS};
 use crate::node::secret;
+use crate::registry;
 use crate::section::{At, Section};
 use crate::value::{self, Parsed, quoted, wrong};
 
@@ -23,13 +25,15 @@ const NAMES_MAX: usize = 1024;
 
 /// The source types that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Type {
+pub(crate) enum Type {
     Marathon,
     Mesos,
+    Http,
     File,
 }
 
-const TYPES: &[(&str, Type)] = &[("marathon", Type::Marathon), ("mesos", Type::Mesos), ("file", Type::File)];
+pub(crate) const TYPES: &[(&str, Type)] =
+    &[("marathon", Type::Marathon), ("mesos", Type::Mesos), ("http", Type::Http), ("file", Type::File)];
 const TYPES_LATER: &[&str] = &[
     "zookeeper",
     "aurora",
@@ -39,7 +43,6 @@ const TYPES_LATER: &[&str] = &[
     "swarm",
     "consul",
     "etcd",
-    "http",
     "openstack",
     "cloudstack",
     "ec2",
@@ -50,28 +53,17 @@ impl Type {
         match self {
             Self::Marathon => "marathon",
             Self::Mesos => "mesos",
+            Self::Http => "http",
             Self::File => "file",
         }
     }
 
-    /// The keys that other types have and this one does not.
-    const fn foreign_keys(self) -> &'static [&'static str] {
+    /// The keys that this type has beside those of every source.
+    const fn own_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Marathon => &[
-                "paths",
-                "service_label",
-                "poll",
-                "settle_time",
-                "recovery_time",
-                "https",
-                "zk_credentials_file",
-                "zk_credentials_env",
-            ],
-            Self::Mesos => &["paths", "service_label", "groups", "stream_idle"],
-            Self::File => &[
+            Self::Marathon => &["urls", "groups", "stream_idle", "auth", "tls"],
+            Self::Mesos => &[
                 "urls",
-                "groups",
-                "stream_idle",
                 "poll",
                 "settle_time",
                 "recovery_time",
@@ -81,6 +73,8 @@ impl Type {
                 "auth",
                 "tls",
             ],
+            Self::Http => &["urls", "service_label", "auth", "tls"],
+            Self::File => &["paths", "service_label"],
         }
     }
 
@@ -88,7 +82,7 @@ impl Type {
     const fn refresh(self) -> Duration {
         match self {
             Self::Marathon | Self::Mesos => Duration::from_secs(300),
-            Self::File => Duration::from_secs(30),
+            Self::Http | Self::File => Duration::from_secs(30),
         }
     }
 }
@@ -102,7 +96,7 @@ pub(crate) struct ReadSource {
 
 /// Reads one source.
 pub(crate) fn read(section: &Section<'_>, id: SourceId) -> ReadSource {
-    let hint = "write type = \"marathon\", type = \"mesos\" or type = \"file\"";
+    let hint = "write type = \"marathon\", type = \"file\" or another";
     let kind = section.required("type", hint, value::choice(TYPES, TYPES_LATER)).map(|at| at.value);
     let default = kind.map(Type::word).or_else(|| section.raw_text("type")).unwrap_or("source");
     let name = section.name_or("name", default, value::label);
@@ -120,6 +114,7 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
         kind: match kind {
             Type::Marathon => SourceKind::Marathon(marathon(section)),
             Type::Mesos => SourceKind::Mesos(mesos(section)),
+            Type::Http => SourceKind::Http(registry::http(section)),
             Type::File => SourceKind::File(file(section)),
         },
         refresh: section.read("refresh", refresh).unwrap_or_else(|| kind.refresh()),
@@ -143,8 +138,14 @@ fn priority(value: &DeValue<'_>) -> Parsed<i32> {
     value::number(-1_000_000, 1_000_000)(value).map(|n| i32::try_from(n).unwrap_or(0))
 }
 
+/// The keys of every source.
+const COMMON_KEYS: &[&str] =
+    &["name", "type", "refresh", "timeout", "merge", "priority", "required", "stale_max", "max_removal"];
+
 fn refuse_foreign_keys(section: &Section<'_>, kind: Type) {
-    for (key, span) in section.present().filter(|(key, _)| kind.foreign_keys().contains(key)) {
+    let foreign =
+        |key: &str| SOURCE.holds(key) && !COMMON_KEYS.contains(&key) && !kind.own_keys().contains(&key);
+    for (key, span) in section.present().filter(|(key, _)| foreign(key)) {
         section.reading.mistake(
             &span,
             format!("{key:?} means nothing to a source of type {:?}", kind.word()),
@@ -163,6 +164,19 @@ fn file(section: &Section<'_>) -> FileConfig {
     FileConfig {
         paths: paths.into_iter().map(|path| section.reading.placed(&path)).collect(),
         service_label: section.read("service_label", value::text),
+    }
+}
+
+/// Where an API is and how to be let in.
+pub(crate) fn api(
+    section: &Section<'_>,
+    hint: &str,
+    url: impl Fn(&DeValue<'_>) -> Parsed<String>,
+) -> ApiConfig {
+    ApiConfig {
+        urls: section.required_list("urls", hint, URLS_MAX, url),
+        auth: section.section("auth", &SOURCE_AUTH).map_or(Auth::None, |auth| read_auth(&auth)),
+        tls: section.section("tls", &SOURCE_TLS).map_or_else(TlsConfig::default, |tls| read_tls(&tls)),
     }
 }
 
@@ -248,7 +262,7 @@ fn marathon_url(value: &DeValue<'_>) -> Parsed<String> {
 }
 
 /// An `http://` or `https://` URL without credentials, query and fragment; a `/` at its end is dropped.
-fn http_url(value: &DeValue<'_>) -> Parsed<String> {
+pub(crate) fn http_url(value: &DeValue<'_>) -> Parsed<String> {
     const HINT: &str = "write http://HOST:PORT or https://HOST:PORT";
     let text = value::text(value)?;
     let Some((scheme, rest)) = text.split_once("://") else {

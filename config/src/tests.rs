@@ -112,6 +112,25 @@ fn the_document_and_the_keys_agree() {
     assert!(missing.is_empty() && strange.is_empty(), "missing: {missing:#?}\nnot known: {strange:#?}");
 }
 
+/// `docs/sources.md` has a row for every type that may be written, and names tests that are there.
+#[test]
+fn the_table_of_sources_and_the_types_agree() {
+    let mut rows = BTreeSet::new();
+    for row in crate_file("../docs/sources.md").lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [kind, read, permission, failure, tested] = cells[..] else { panic!("five cells: {row}") };
+        assert!([read, permission, failure].iter().all(|cell| !cell.is_empty()), "{row}");
+        let places: Vec<&str> = tested.split('`').skip(1).step_by(2).collect();
+        assert!(!places.is_empty(), "names no test: {row}");
+        for place in places {
+            crate_file(&format!("../{place}"));
+        }
+        rows.insert(kind.split('`').nth(1).unwrap_or_else(|| panic!("no type: {row}")).to_owned());
+    }
+    let types: BTreeSet<String> = crate::source::TYPES.iter().map(|(word, _)| (*word).to_owned()).collect();
+    assert_eq!(rows, types);
+}
+
 /// `portolan.toml` holds every key: with its default where that is a value, else (or as a sample) behind `# `.
 #[test]
 fn the_reference_file_holds_every_key() {
@@ -168,9 +187,19 @@ fn every_example_parses() {
         assert!(!config.discovery.sources.is_empty(), "{}", path.display());
         names.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
-    let expected =
-        ["dcos", "edge", "file", "https", "marathon", "marathon-tls", "mesos", "portolan", "secondaries"]
-            .map(str::to_owned);
+    let expected = [
+        "dcos",
+        "edge",
+        "file",
+        "https",
+        "marathon",
+        "marathon-tls",
+        "mesos",
+        "portolan",
+        "registries",
+        "secondaries",
+    ]
+    .map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
 }
 

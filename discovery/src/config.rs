@@ -51,6 +51,8 @@ pub enum SourceKind {
     Marathon(MarathonConfig),
     /// A Mesos cluster, by its masters.
     Mesos(MesosConfig),
+    /// HTTP service discovery in Prometheus' form.
+    Http(HttpConfig),
     /// Files of service definitions.
     File(FileConfig),
 }
@@ -62,6 +64,7 @@ impl SourceKind {
         match self {
             Self::Marathon(_) => "marathon",
             Self::Mesos(_) => "mesos",
+            Self::Http(_) => "http",
             Self::File(_) => "file",
         }
     }
@@ -111,6 +114,26 @@ pub struct MesosConfig {
     pub settle_time: Duration,
     /// How long tasks are kept whose agent a newly elected master knows from its registry alone.
     pub recovery_time: Duration,
+}
+
+/// Where an API is and how to be let in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ApiConfig {
+    /// Base URLs (`http://…`, `https://…`, for some `unix:///…`), tried in order.
+    pub urls: Vec<String>,
+    /// How to authenticate.
+    pub auth: Auth,
+    /// How to verify the server and identify ourselves to it.
+    pub tls: TlsConfig,
+}
+
+/// Keys of `type = "http"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConfig {
+    /// URLs that give the list; several give the same.
+    pub api: ApiConfig,
+    /// Label that names the service; the default is `service`, then `job`.
+    pub service_label: Option<String>,
 }
 
 /// `[source.auth]`. Secrets are paths, read when needed and never kept in a message.

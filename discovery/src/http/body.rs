@@ -44,6 +44,11 @@ impl Body {
         }
     }
 
+    /// Where it comes from, for messages.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The next chunk within `idle`, without a limit on size: for streams. `None` at the end. Cancel-safe:
     /// nothing is lost if dropped.
     ///

@@ -11,15 +11,21 @@
 
 mod auth;
 mod body;
+mod lines;
+mod members;
 mod tls;
 mod transport;
 mod url;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 pub(crate) use auth::read_secret;
 pub(crate) use body::Body;
+pub(crate) use lines::Lines;
+pub(crate) use members::Members;
 pub(crate) use transport::Limits;
 pub(crate) use url::{Base, Url};
 
@@ -32,6 +38,7 @@ use transport::{Ask, Transport};
 pub(crate) struct Client {
     transport: Transport,
     credentials: Credentials,
+    headers: HeaderMap,
 }
 
 impl core::fmt::Debug for Client {
@@ -61,7 +68,14 @@ impl Client {
         Ok(Self {
             transport: Transport::new(tls::client_config(tls)?, limits),
             credentials: Credentials::new(auth, base)?,
+            headers: HeaderMap::new(),
         })
+    }
+
+    /// The client with these headers in every request.
+    pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
     }
 
     /// Sends a POST of JSON, which must change nothing: it may be sent twice. Otherwise as [`Client::get`].
@@ -72,9 +86,9 @@ impl Client {
         &self,
         url: &Url,
         accept: &'static str,
-        body: &'static str,
+        body: impl Into<Bytes>,
     ) -> Result<Answer, SourceError> {
-        self.ask(Method::POST, url, accept, Bytes::from_static(body.as_bytes())).await
+        self.ask(Method::POST, url, accept, body.into()).await
     }
 
     /// Sends a GET. The head must come within the request limit. A 401 leads to one renewal of the
@@ -93,7 +107,10 @@ impl Client {
         accept: &'static str,
         body: Bytes,
     ) -> Result<Answer, SourceError> {
-        let ask = |authorization| ask(method.clone(), url, accept, authorization, body.clone());
+        let ask = |authorization| {
+            let headers = self.headers.clone();
+            ask(method.clone(), url, headers, accept, authorization, body.clone())
+        };
         let shown = self.credentials.current(&self.transport).await?;
         let answer = self.transport.send(ask(shown.value)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
@@ -109,11 +126,11 @@ impl Client {
 fn ask<'a>(
     method: Method,
     url: &'a Url,
+    mut headers: HeaderMap,
     accept: &'static str,
     authorization: Option<HeaderValue>,
     body: Bytes,
 ) -> Ask<'a> {
-    let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     if let Some(value) = authorization {
         headers.insert(header::AUTHORIZATION, value);
@@ -133,6 +150,28 @@ impl Answer {
     pub(crate) fn success(self, url: &Url) -> Result<Self, SourceError> {
         if self.status.is_success() { Ok(self) } else { Err(refused(url, self.status)) }
     }
+
+    /// The whole body of a success, read as JSON.
+    ///
+    /// # Errors
+    /// As [`Answer::success`] and [`Body::all`]; [`SourceError::Malformed`] if it is none of `T`.
+    pub(crate) async fn json<T: DeserializeOwned>(
+        self,
+        url: &Url,
+        size_max: usize,
+    ) -> Result<T, SourceError> {
+        let body = self.success(url)?.body.all(size_max).await?;
+        from_json(url, &body)
+    }
+}
+
+/// Reads JSON that came from `url`.
+///
+/// # Errors
+/// [`SourceError::Malformed`] with the position.
+pub(crate) fn from_json<'a, T: Deserialize<'a>>(url: &Url, body: &'a [u8]) -> Result<T, SourceError> {
+    serde_json::from_slice(body)
+        .map_err(|error| SourceError::Malformed { place: url.to_string(), message: error.to_string() })
 }
 
 /// The error for a status that is not a success.

@@ -10,10 +10,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -26,6 +27,11 @@ use crate::source::SourceError;
 const IDLE_PER_ORIGIN_MAX: usize = 8;
 /// Dialling and the TLS handshake together take no longer than this, whatever the request limit.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A silent connection is probed after this, so often, this many times: given up after half a minute.
+const PROBE_AFTER: Duration = Duration::from_secs(15);
+const PROBE_PERIOD: Duration = Duration::from_secs(5);
+const PROBES_MAX: u32 = 3;
 
 /// Limits of every request.
 #[derive(Debug, Clone, Copy)]
@@ -102,13 +108,14 @@ impl Transport {
     }
 
     async fn open(&self, origin: &Origin) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
-        let tcp = TcpStream::connect((&*origin.host, origin.port)).await?;
-        tcp.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = if origin.tls {
+        let stream: Box<dyn Stream> = if let Some(path) = origin.socket() {
+            Box::new(UnixStream::connect(path).await?)
+        } else if origin.tls {
+            let tcp = connect(origin).await?;
             let name = ServerName::try_from(origin.host.to_string())?;
             Box::new(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?)
         } else {
-            Box::new(tcp)
+            Box::new(connect(origin).await?)
         };
         let (requests, connection) = handshake(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
@@ -118,6 +125,18 @@ impl Transport {
         });
         Ok(Connection { origin: origin.clone(), requests, _driver: driver })
     }
+}
+
+/// A TCP connection whose other side is asked for a sign of life while the stream on it is silent: a stream may well have
+/// nothing to say for hours, and a host that has vanished says nothing either.
+async fn connect(origin: &Origin) -> std::io::Result<TcpStream> {
+    let tcp = TcpStream::connect((&*origin.host, origin.port)).await?;
+    tcp.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(&tcp, true)?;
+    sockopt::set_tcp_keepidle(&tcp, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(&tcp, PROBE_PERIOD)?;
+    sockopt::set_tcp_keepcnt(&tcp, PROBES_MAX)?;
+    Ok(tcp)
 }
 
 fn request(ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, SourceError> {

@@ -12,7 +12,7 @@ use crate::source::SourceError;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) tls: bool,
-    /// Without the brackets of an IPv6 address; lower case.
+    /// Without the brackets of an IPv6 address; lower case. Of a Unix socket its path, which begins with a slash.
     pub(crate) host: SharedStr,
     pub(crate) port: u16,
 }
@@ -23,6 +23,8 @@ pub(crate) struct Base {
     pub(crate) origin: Origin,
     /// Empty, or with a leading and no trailing slash.
     prefix: SharedStr,
+    /// With a leading question mark, or empty. Only [`Base::itself`] has it.
+    query: SharedStr,
 }
 
 /// One thing to ask for.
@@ -34,14 +36,23 @@ pub(crate) struct Url {
 }
 
 impl Base {
-    /// Reads `http(s)://host[:port][/path]`.
+    /// Reads `http(s)://host[:port][/path]` or `unix:///path`.
     ///
     /// # Errors
     /// [`SourceError::Setup`] naming what is wrong; a text with credentials in it is not repeated.
     pub(crate) fn parse(text: &str) -> Result<Self, SourceError> {
+        if let Some(path) = text.strip_prefix("unix://") {
+            if !path.starts_with('/') {
+                return Err(setup(format!("{text:?} names no absolute path; write unix:///run/docker.sock")));
+            }
+            let origin = Origin { tls: false, host: path.into(), port: 0 };
+            return Ok(Self { origin, prefix: "".into(), query: "".into() });
+        }
         let url = Url::parse(text)?;
-        let path = url.target.split(['?', '#']).next().unwrap_or_default();
-        Ok(Self { origin: url.origin, prefix: path.trim_end_matches('/').into() })
+        let end = url.target.find(['?', '#']).unwrap_or(url.target.len());
+        let (path, query) = url.target.split_at(end);
+        let query = query.split('#').next().unwrap_or_default();
+        Ok(Self { origin: url.origin, prefix: path.trim_end_matches('/').into(), query: query.into() })
     }
 
     /// The URL of `target` (with a leading slash) below this base.
@@ -49,15 +60,21 @@ impl Base {
         Url { origin: self.origin.clone(), target: format!("{}{target}", self.prefix) }
     }
 
+    /// The base itself, with the query that it was written with.
+    pub(crate) fn itself(&self) -> Url {
+        let path = if self.prefix.is_empty() { "/" } else { &*self.prefix };
+        Url { origin: self.origin.clone(), target: format!("{path}{}", self.query) }
+    }
+
     /// The same API at the origin of `url`.
     pub(crate) fn at(&self, url: &Url) -> Self {
-        Self { origin: url.origin.clone(), prefix: self.prefix.clone() }
+        Self { origin: url.origin.clone(), prefix: self.prefix.clone(), query: "".into() }
     }
 
     /// The same API on another host.
     pub(crate) fn with_host(&self, host: &str, port: u16) -> Self {
         let origin = Origin { tls: self.origin.tls, host: host.to_ascii_lowercase().into(), port };
-        Self { origin, prefix: self.prefix.clone() }
+        Self { origin, prefix: self.prefix.clone(), query: "".into() }
     }
 
     /// Its host and port.
@@ -69,7 +86,7 @@ impl Base {
     pub(crate) fn of(url: &Url, target: &str) -> Option<Self> {
         let path = url.target.split('?').next()?;
         let prefix = path.strip_suffix(target.split('?').next()?)?;
-        Some(Self { origin: url.origin.clone(), prefix: prefix.into() })
+        Some(Self { origin: url.origin.clone(), prefix: prefix.into(), query: "".into() })
     }
 }
 
@@ -124,8 +141,16 @@ impl Origin {
         Url::parse(&format!("{}://{authority}", self.scheme())).is_ok_and(|url| url.origin == *self)
     }
 
+    /// The path of the Unix socket, if it is one.
+    pub(crate) fn socket(&self) -> Option<&str> {
+        self.host.starts_with('/').then_some(&*self.host)
+    }
+
     /// `host[:port]` as it stands in the Host header (RFC 9110 §7.2).
     pub(crate) fn authority(&self) -> String {
+        if self.socket().is_some() {
+            return "localhost".to_owned();
+        }
         let default = if self.tls { 443 } else { 80 };
         let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
         if self.port == default {
@@ -142,7 +167,10 @@ fn setup(message: impl Into<String>) -> SourceError {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme(), self.authority())
+        match self.socket() {
+            Some(path) => write!(f, "unix://{path}"),
+            None => write!(f, "{}://{}", self.scheme(), self.authority()),
+        }
     }
 }
 

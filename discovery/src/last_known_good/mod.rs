@@ -162,6 +162,10 @@ fn write_new(path: &Path, identity: &str, table: &Saved, saved_ms: u64) -> io::R
     Ok(len)
 }
 
+fn urls(urls: &[String]) -> Vec<String> {
+    urls.iter().map(|url| format!("url {url}")).collect()
+}
+
 /// What a source is, as far as its content goes: a hash of its type, URLs or paths, and groups. Holds no
 /// secret even if a URL does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +178,11 @@ impl Identity {
                 let urls = marathon.urls.iter().map(|url| format!("url {url}"));
                 urls.chain(marathon.groups.iter().map(|group| format!("group {group}"))).collect()
             }
-            SourceKind::Mesos(mesos) => mesos.urls.iter().map(|url| format!("url {url}")).collect(),
+            SourceKind::Mesos(mesos) => urls(&mesos.urls),
+            SourceKind::Http(http) => {
+                let label = http.service_label.iter().map(|label| format!("label {label}"));
+                urls(&http.api.urls).into_iter().chain(label).collect()
+            }
             SourceKind::File(file) => {
                 let paths = file.paths.iter().map(|path| format!("path {}", path.display()));
                 paths.chain(file.service_label.iter().map(|label| format!("label {label}"))).collect()

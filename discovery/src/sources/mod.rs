@@ -1,8 +1,13 @@
 //! The sources: one folder each.
 
+#[cfg(test)]
+mod fake;
 mod file;
+mod http_sd;
 pub(crate) mod marathon;
 pub(crate) mod mesos;
+mod targets;
+mod telling;
 #[cfg(test)]
 mod told;
 
@@ -14,6 +19,7 @@ pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceErro
     Ok(match &config.kind {
         SourceKind::Marathon(marathon) => Box::new(marathon::Marathon::new(config, marathon)),
         SourceKind::Mesos(mesos) => Box::new(mesos::Mesos::new(config, mesos)),
+        SourceKind::Http(http) => Box::new(http_sd::HttpSource::new(config, http)),
         SourceKind::File(file) => Box::new(file::FileSource::new(config, file)),
     })
 }

@@ -135,10 +135,10 @@ struct EndpointTable {
 
 /// A port number, which is never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Port(NonZeroU16);
+pub(in crate::sources) struct Port(NonZeroU16);
 
 impl Port {
-    pub(super) fn get(self) -> u16 {
+    pub(in crate::sources) fn get(self) -> u16 {
         self.0.get()
     }
 }
@@ -155,14 +155,14 @@ impl<'de> Deserialize<'de> for Port {
 
 /// An IP address, with or without a port.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) ip: IpAddr,
-    pub(super) port: Option<Port>,
+pub(in crate::sources) struct Place {
+    pub(in crate::sources) ip: IpAddr,
+    pub(in crate::sources) port: Option<Port>,
 }
 
 impl Place {
     /// Reads `10.0.0.1`, `10.0.0.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::sources) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(ip) = text.parse() {
             return Ok(Self { ip, port: None });
         }

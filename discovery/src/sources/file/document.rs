@@ -10,7 +10,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::definition::Definitions;
-use super::targets::{self, Group};
+use crate::sources::targets::{self, Group};
 
 /// One service of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,8 +81,10 @@ pub(super) fn parse(path: &Path, text: &str, service_label: Option<&str>) -> Res
     Ok(match document {
         Document::Native(definitions) => Content { services: definitions.0, notes: Vec::new() },
         Document::Targets(groups) => {
-            let (services, notes) = targets::convert(groups, service_label);
-            Content { services, notes }
+            // Without host names: a file is read off the runtime's threads, where nobody waits for a resolver.
+            let (services, notes) = targets::convert(groups, service_label, None);
+            let define = |(spec, instances)| Definition { spec, instances };
+            Content { services: services.into_values().map(define).collect(), notes }
         }
     })
 }

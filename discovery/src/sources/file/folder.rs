@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portolan_table::{Instance, ServiceSpec, SharedStr};
+use portolan_table::SharedStr;
 
 use super::document::{Content, Definition, Format, parse};
 use super::writers::Writers;
+use crate::sources::telling::{Service, Services};
 
 /// A file is read when it has held still for this long.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -31,14 +32,11 @@ pub(super) const FILES_MAX: usize = 10_000;
 /// Octets of one file; a larger one is left out and reported.
 pub(super) const FILE_LEN_MAX: u64 = 64 << 20;
 
-/// A service with its instances.
-pub(super) type Service = (Arc<ServiceSpec>, Vec<Arc<Instance>>);
-
 /// What all files say together.
 #[derive(Debug)]
 pub(super) struct Combined {
     /// The services by name.
-    pub(super) services: BTreeMap<SharedStr, Service>,
+    pub(super) services: Services,
     /// What is wrong, by file or path.
     pub(super) problems: Vec<(SharedStr, String)>,
 }

@@ -15,21 +15,20 @@
 mod definition;
 mod document;
 mod folder;
-mod targets;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod writers;
 
-use portolan_table::SharedStr;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::{FileConfig, SourceConfig};
 use crate::source::{Change, Session, Sink, Source, SourceError};
-use folder::{Combined, Folder, Scan, Service};
+use crate::sources::telling::{Services, tell_difference, tell_list};
+pub(super) use definition::Place;
+use folder::{Combined, Folder, Scan};
 use watch::Watch;
 use writers::Writers;
 
@@ -117,7 +116,11 @@ impl FileSource {
             Told::Whole(before) if whole && !scan.problems && !self.guarded => {
                 tell_difference(sink, received, &before, &services).await?;
             }
-            _ => tell_list(sink, received, &services, problems, whole).await?,
+            _ => {
+                // What a file would say that was never read well is unknown: no reason to be synced, nor to sweep.
+                let end = if whole { Change::ListComplete } else { Change::ListPartial { synced: false } };
+                tell_list(sink, received, &services, problems, end).await?;
+            }
         }
         if whole {
             *told = Told::Whole(services);
@@ -131,45 +134,7 @@ enum Told {
     Nothing,
     /// A list that is not whole: it must be told again from its beginning.
     Part,
-    Whole(BTreeMap<SharedStr, Service>),
-}
-
-async fn tell_list(
-    sink: &Sink,
-    received: Instant,
-    services: &BTreeMap<SharedStr, Service>,
-    problems: Vec<(SharedStr, String)>,
-    whole: bool,
-) -> Result<(), SourceError> {
-    sink.send(received, Change::ListBegin).await?;
-    for (spec, instances) in services.values() {
-        let change = Change::Service { spec: Arc::clone(spec), instances: instances.clone() };
-        sink.send(received, change).await?;
-    }
-    for (place, message) in problems {
-        sink.send(received, Change::Problem { place, message }).await?;
-    }
-    // What a file would say that was never read well is unknown: no reason to be synced, nor to sweep.
-    let end = if whole { Change::ListComplete } else { Change::ListPartial { synced: false } };
-    sink.send(received, end).await
-}
-
-async fn tell_difference(
-    sink: &Sink,
-    received: Instant,
-    before: &BTreeMap<SharedStr, Service>,
-    after: &BTreeMap<SharedStr, Service>,
-) -> Result<(), SourceError> {
-    for service in before.keys().filter(|key| !after.contains_key(*key)) {
-        sink.send(received, Change::RemoveService { service: service.clone() }).await?;
-    }
-    for (key, (spec, instances)) in after {
-        if before.get(key) != Some(&(Arc::clone(spec), instances.clone())) {
-            let change = Change::Service { spec: Arc::clone(spec), instances: instances.clone() };
-            sink.send(received, change).await?;
-        }
-    }
-    Ok(())
+    Whole(Services),
 }
 
 impl Source for FileSource {

@@ -101,6 +101,7 @@ pub(crate) static SOURCE: Keys = Keys {
         key("zk_credentials_env", Words("none")),
         key("settle_time", Words("`\"1m\"`")),
         key("recovery_time", Words("`\"10m\"`")),
+        key("datacenter", Words("the agent's own")),
         key("paths", Words("required for `file`")),
         key("service_label", Words("`service`, then `job`")),
         key("refresh", Words("`\"5m\"` beside a stream, `\"30s\"` for `http` and `file`")),

@@ -28,12 +28,18 @@ const NAMES_MAX: usize = 1024;
 pub(crate) enum Type {
     Marathon,
     Mesos,
+    Consul,
     Http,
     File,
 }
 
-pub(crate) const TYPES: &[(&str, Type)] =
-    &[("marathon", Type::Marathon), ("mesos", Type::Mesos), ("http", Type::Http), ("file", Type::File)];
+pub(crate) const TYPES: &[(&str, Type)] = &[
+    ("marathon", Type::Marathon),
+    ("mesos", Type::Mesos),
+    ("consul", Type::Consul),
+    ("http", Type::Http),
+    ("file", Type::File),
+];
 const TYPES_LATER: &[&str] = &[
     "zookeeper",
     "aurora",
@@ -41,7 +47,6 @@ const TYPES_LATER: &[&str] = &[
     "openshift",
     "docker",
     "swarm",
-    "consul",
     "etcd",
     "openstack",
     "cloudstack",
@@ -53,6 +58,7 @@ impl Type {
         match self {
             Self::Marathon => "marathon",
             Self::Mesos => "mesos",
+            Self::Consul => "consul",
             Self::Http => "http",
             Self::File => "file",
         }
@@ -73,6 +79,7 @@ impl Type {
                 "auth",
                 "tls",
             ],
+            Self::Consul => &["urls", "datacenter", "auth", "tls"],
             Self::Http => &["urls", "service_label", "auth", "tls"],
             Self::File => &["paths", "service_label"],
         }
@@ -81,7 +88,7 @@ impl Type {
     /// Period of re-reading: beside a stream, or of polling.
     const fn refresh(self) -> Duration {
         match self {
-            Self::Marathon | Self::Mesos => Duration::from_secs(300),
+            Self::Marathon | Self::Mesos | Self::Consul => Duration::from_secs(300),
             Self::Http | Self::File => Duration::from_secs(30),
         }
     }
@@ -114,6 +121,7 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
         kind: match kind {
             Type::Marathon => SourceKind::Marathon(marathon(section)),
             Type::Mesos => SourceKind::Mesos(mesos(section)),
+            Type::Consul => SourceKind::Consul(registry::consul(section)),
             Type::Http => SourceKind::Http(registry::http(section)),
             Type::File => SourceKind::File(file(section)),
         },

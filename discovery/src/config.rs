@@ -51,6 +51,8 @@ pub enum SourceKind {
     Marathon(MarathonConfig),
     /// A Mesos cluster, by its masters.
     Mesos(MesosConfig),
+    /// A Consul datacenter.
+    Consul(ConsulConfig),
     /// HTTP service discovery in Prometheus' form.
     Http(HttpConfig),
     /// Files of service definitions.
@@ -64,6 +66,7 @@ impl SourceKind {
         match self {
             Self::Marathon(_) => "marathon",
             Self::Mesos(_) => "mesos",
+            Self::Consul(_) => "consul",
             Self::Http(_) => "http",
             Self::File(_) => "file",
         }
@@ -125,6 +128,15 @@ pub struct ApiConfig {
     pub auth: Auth,
     /// How to verify the server and identify ourselves to it.
     pub tls: TlsConfig,
+}
+
+/// Keys of `type = "consul"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsulConfig {
+    /// Agents or servers; several give the same.
+    pub api: ApiConfig,
+    /// Which datacenter to read; the default is that of the agent.
+    pub datacenter: Option<Arc<str>>,
 }
 
 /// Keys of `type = "http"`.

@@ -11,7 +11,6 @@
 
 mod auth;
 mod body;
-mod lines;
 mod members;
 mod tls;
 mod transport;
@@ -24,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use auth::read_secret;
 pub(crate) use body::Body;
-pub(crate) use lines::Lines;
+
 pub(crate) use members::Members;
 pub(crate) use transport::Limits;
 pub(crate) use url::{Base, Url};

@@ -179,6 +179,10 @@ impl Identity {
                 urls.chain(marathon.groups.iter().map(|group| format!("group {group}"))).collect()
             }
             SourceKind::Mesos(mesos) => urls(&mesos.urls),
+            SourceKind::Consul(consul) => {
+                let datacenter = consul.datacenter.iter().map(|name| format!("datacenter {name}"));
+                urls(&consul.api.urls).into_iter().chain(datacenter).collect()
+            }
             SourceKind::Http(http) => {
                 let label = http.service_label.iter().map(|label| format!("label {label}"));
                 urls(&http.api.urls).into_iter().chain(label).collect()

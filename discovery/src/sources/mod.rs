@@ -1,5 +1,6 @@
 //! The sources: one folder each.
 
+mod consul;
 #[cfg(test)]
 mod fake;
 mod file;
@@ -11,6 +12,8 @@ mod telling;
 #[cfg(test)]
 mod told;
 
+use tokio::task::JoinError;
+
 use crate::config::{SourceConfig, SourceKind};
 use crate::source::{Source, SourceError};
 
@@ -19,7 +22,16 @@ pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceErro
     Ok(match &config.kind {
         SourceKind::Marathon(marathon) => Box::new(marathon::Marathon::new(config, marathon)),
         SourceKind::Mesos(mesos) => Box::new(mesos::Mesos::new(config, mesos)),
+        SourceKind::Consul(consul) => Box::new(consul::Consul::new(config, consul)),
         SourceKind::Http(http) => Box::new(http_sd::HttpSource::new(config, http)),
         SourceKind::File(file) => Box::new(file::FileSource::new(config, file)),
+    })
+}
+
+/// What a task of a session has given. A panic goes on here, so that the supervisor reports it and starts the source anew.
+fn unwound<T>(ended: Result<T, JoinError>) -> Result<T, SourceError> {
+    ended.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => SourceError::Stopping,
     })
 }

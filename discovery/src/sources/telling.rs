@@ -1,13 +1,13 @@
 //! Telling the catalog what a source holds: all of it as a list, or only what differs from what was told before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portolan_table::{Instance, ServiceSpec, SharedStr};
 
 use crate::clock;
-use crate::source::{Change, Sink, SourceError};
+use crate::source::{Change, Sink, SourceError, Unread};
 
 /// [`Change::Alive`] is told no more often.
 const ALIVE_PAUSE: Duration = Duration::from_secs(5);
@@ -22,13 +22,15 @@ pub(crate) type Services = BTreeMap<SharedStr, Service>;
 pub(crate) struct Telling<'s> {
     sink: &'s Sink,
     told: Services,
+    /// Services of which some instances could not be read.
+    in_part: BTreeSet<SharedStr>,
     alive: Instant,
 }
 
 impl<'s> Telling<'s> {
     /// Nothing has been told yet.
     pub(crate) fn new(sink: &'s Sink) -> Self {
-        Self { sink, told: Services::new(), alive: clock::now() }
+        Self { sink, told: Services::new(), in_part: BTreeSet::new(), alive: clock::now() }
     }
 
     /// Tells everything as one whole list; problems replace those of the list before.
@@ -38,8 +40,17 @@ impl<'s> Telling<'s> {
         services: Services,
         problems: Vec<(SharedStr, String)>,
     ) -> Result<(), SourceError> {
-        tell_list(self.sink, received, &services, problems, Change::ListComplete).await?;
+        self.sink.send(received, Change::ListBegin).await?;
+        for (key, service) in &services {
+            let change = if self.in_part.contains(key) { part(service) } else { whole(service) };
+            self.sink.send(received, change).await?;
+        }
+        for (place, message) in problems {
+            self.sink.send(received, Change::Problem { place, message }).await?;
+        }
+        self.sink.send(received, Change::ListComplete).await?;
         self.told = services;
+        self.forget_parts();
         self.alive = received;
         Ok(())
     }
@@ -55,6 +66,18 @@ impl<'s> Telling<'s> {
         self.alive(received).await
     }
 
+    /// Of the service `key`, which is told next, some instances could not be read: what is held of those stays.
+    pub(crate) fn in_part(&mut self, key: &SharedStr) {
+        self.in_part.insert(key.clone());
+    }
+
+    /// What is held of services told in part is not known: they are told as wholes next.
+    fn forget_parts(&mut self) {
+        for key in core::mem::take(&mut self.in_part) {
+            self.told.remove(&key);
+        }
+    }
+
     /// Tells what has changed of one service, which is gone if it is `None`.
     pub(crate) async fn service(
         &mut self,
@@ -63,11 +86,18 @@ impl<'s> Telling<'s> {
         service: Option<Service>,
     ) -> Result<(), SourceError> {
         let Some(after) = service else {
+            self.in_part.remove(key);
             return match self.told.remove(key) {
                 Some(_) => self.sink.send(received, Change::RemoveService { service: key.clone() }).await,
                 None => Ok(()),
             };
         };
+        if self.in_part.contains(key) {
+            self.sink.send(received, part(&after)).await?;
+            self.told.insert(key.clone(), after);
+            self.forget_parts();
+            return Ok(());
+        }
         if let Some(change) = difference(self.told.get(key), &after) {
             self.sink.send(received, change).await?;
             self.told.insert(key.clone(), after);
@@ -104,9 +134,8 @@ pub(crate) async fn tell_list(
     end: Change,
 ) -> Result<(), SourceError> {
     sink.send(received, Change::ListBegin).await?;
-    for (spec, instances) in services.values() {
-        let change = Change::Service { spec: Arc::clone(spec), instances: instances.clone() };
-        sink.send(received, change).await?;
+    for service in services.values() {
+        sink.send(received, whole(service)).await?;
     }
     for (place, message) in problems {
         sink.send(received, Change::Problem { place, message }).await?;
@@ -132,27 +161,34 @@ pub(crate) async fn tell_difference(
     Ok(())
 }
 
+fn whole((spec, instances): &Service) -> Change {
+    Change::Service { spec: Arc::clone(spec), instances: instances.clone() }
+}
+
+fn part((spec, instances): &Service) -> Change {
+    Change::ServiceInPart { spec: Arc::clone(spec), instances: instances.clone(), unread: Unread::Any }
+}
+
 /// The one change that turns `before` into `after`. Where a single instance differs it is told alone, so that the catalog's
 /// work does not grow with the service; more than one are told as the whole service, so that they change at once.
 fn difference(before: Option<&Service>, after: &Service) -> Option<Change> {
     let (spec, instances) = after;
-    let whole = || Change::Service { spec: Arc::clone(spec), instances: instances.clone() };
-    let Some((spec_before, before)) = before else { return Some(whole()) };
+    let Some((spec_before, before)) = before else { return Some(whole(after)) };
     if spec_before != spec {
-        return Some(whole());
+        return Some(whole(after));
     }
     let same_id = |a: &Arc<Instance>, b: &Arc<Instance>| a.id == b.id;
     let head = before.iter().zip(instances).take_while(|(a, b)| a == b).count();
-    let (before, after) = (&before[head..], &instances[head..]);
-    let tail = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
-    match (&before[..before.len() - tail], &after[..after.len() - tail]) {
+    let (before, now) = (&before[head..], &instances[head..]);
+    let tail = before.iter().rev().zip(now.iter().rev()).take_while(|(a, b)| a == b).count();
+    match (&before[..before.len() - tail], &now[..now.len() - tail]) {
         ([], []) => None,
         ([gone], []) => Some(Change::RemoveInstance { service: spec.key.clone(), id: gone.id.clone() }),
         ([], [new]) => Some(Change::Instance { service: spec.key.clone(), instance: Arc::clone(new) }),
         ([old], [new]) if same_id(old, new) => {
             Some(Change::Instance { service: spec.key.clone(), instance: Arc::clone(new) })
         }
-        _ => Some(whole()),
+        _ => Some(whole(after)),
     }
 }
 

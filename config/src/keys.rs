@@ -102,6 +102,8 @@ pub(crate) static SOURCE: Keys = Keys {
         key("settle_time", Words("`\"1m\"`")),
         key("recovery_time", Words("`\"10m\"`")),
         key("datacenter", Words("the agent's own")),
+        key("layout", Words("required for `etcd`")),
+        key("prefix", Words("`/skydns`, `/portolan` or `/services`, by the layout")),
         key("paths", Words("required for `file`")),
         key("service_label", Words("`service`, then `job`")),
         key("refresh", Words("`\"5m\"` beside a stream, `\"30s\"` for `http` and `file`")),
@@ -113,7 +115,7 @@ pub(crate) static SOURCE: Keys = Keys {
         key("max_removal", Toml("\"100%\"")),
     ],
     sections: &["auth", "tls"],
-    later: &["layout", "prefix", "region", "service_tag", "port_tag"],
+    later: &["region", "service_tag", "port_tag"],
     instead: &[("url", "write urls = [\"…\"]"), ("path", "write paths = [\"…\"]")],
     ..NO_KEYS
 };

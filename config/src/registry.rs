@@ -1,6 +1,6 @@
 //! The keys of `[[source]]` for registries and other APIs that keep lists of services.
 
-use portolan_discovery::{ConsulConfig, HttpConfig};
+use portolan_discovery::{Auth, ConsulConfig, EtcdConfig, EtcdLayout, HttpConfig};
 use toml::de::DeValue;
 
 use crate::section::Section;
@@ -23,6 +23,44 @@ fn consul_url(value: &DeValue<'_>) -> Parsed<String> {
         ),
         _ => Ok(url),
     }
+}
+
+const LAYOUTS: &[(&str, EtcdLayout)] =
+    &[("skydns", EtcdLayout::SkyDns), ("portolan", EtcdLayout::Portolan), ("tree", EtcdLayout::Tree)];
+
+pub(crate) fn etcd(section: &Section<'_>) -> EtcdConfig {
+    let hint = "write layout = \"skydns\", \"portolan\" or \"tree\": how services lie in the keys";
+    let layout = section.required("layout", hint, value::choice(LAYOUTS, &["serverset", "curator"]));
+    let layout = layout.map_or(EtcdLayout::SkyDns, |at| at.value);
+    let mut api = api(section, "write urls = [\"http://HOST:2379\"]", http_url);
+    api.auth = match api.auth {
+        Auth::Basic { username, password } => Auth::Etcd { username, password },
+        Auth::None => Auth::None,
+        other => {
+            let span = section.place_of("auth");
+            let message = "etcd knows users with passwords alone".to_owned();
+            section.reading.mistake(
+                &span,
+                message,
+                "write type = \"basic\", or give a certificate in [source.tls]",
+            );
+            other
+        }
+    };
+    let prefix = section.read("prefix", prefix).unwrap_or_else(|| layout.prefix().to_owned());
+    EtcdConfig { api, layout, prefix }
+}
+
+/// A path that keys begin with; a slash at its end is dropped.
+fn prefix(value: &DeValue<'_>) -> Parsed<String> {
+    let text = value::text(value)?;
+    if text.contains("//") || text.chars().any(char::is_control) {
+        return value::wrong(
+            format!("{} is no path of keys", value::quoted(&text)),
+            "write it as \"/services\"",
+        );
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 pub(crate) fn http(section: &Section<'_>) -> HttpConfig {

@@ -29,6 +29,7 @@ pub(crate) enum Type {
     Marathon,
     Mesos,
     Consul,
+    Etcd,
     Http,
     File,
 }
@@ -37,21 +38,12 @@ pub(crate) const TYPES: &[(&str, Type)] = &[
     ("marathon", Type::Marathon),
     ("mesos", Type::Mesos),
     ("consul", Type::Consul),
+    ("etcd", Type::Etcd),
     ("http", Type::Http),
     ("file", Type::File),
 ];
-const TYPES_LATER: &[&str] = &[
-    "zookeeper",
-    "aurora",
-    "kubernetes",
-    "openshift",
-    "docker",
-    "swarm",
-    "etcd",
-    "openstack",
-    "cloudstack",
-    "ec2",
-];
+const TYPES_LATER: &[&str] =
+    &["zookeeper", "aurora", "kubernetes", "openshift", "docker", "swarm", "openstack", "cloudstack", "ec2"];
 
 impl Type {
     const fn word(self) -> &'static str {
@@ -59,6 +51,7 @@ impl Type {
             Self::Marathon => "marathon",
             Self::Mesos => "mesos",
             Self::Consul => "consul",
+            Self::Etcd => "etcd",
             Self::Http => "http",
             Self::File => "file",
         }
@@ -80,6 +73,7 @@ impl Type {
                 "tls",
             ],
             Self::Consul => &["urls", "datacenter", "auth", "tls"],
+            Self::Etcd => &["urls", "layout", "prefix", "auth", "tls"],
             Self::Http => &["urls", "service_label", "auth", "tls"],
             Self::File => &["paths", "service_label"],
         }
@@ -88,7 +82,7 @@ impl Type {
     /// Period of re-reading: beside a stream, or of polling.
     const fn refresh(self) -> Duration {
         match self {
-            Self::Marathon | Self::Mesos | Self::Consul => Duration::from_secs(300),
+            Self::Marathon | Self::Mesos | Self::Consul | Self::Etcd => Duration::from_secs(300),
             Self::Http | Self::File => Duration::from_secs(30),
         }
     }
@@ -122,6 +116,7 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
             Type::Marathon => SourceKind::Marathon(marathon(section)),
             Type::Mesos => SourceKind::Mesos(mesos(section)),
             Type::Consul => SourceKind::Consul(registry::consul(section)),
+            Type::Etcd => SourceKind::Etcd(registry::etcd(section)),
             Type::Http => SourceKind::Http(registry::http(section)),
             Type::File => SourceKind::File(file(section)),
         },

@@ -53,6 +53,8 @@ pub enum SourceKind {
     Mesos(MesosConfig),
     /// A Consul datacenter.
     Consul(ConsulConfig),
+    /// Keys in etcd.
+    Etcd(EtcdConfig),
     /// HTTP service discovery in Prometheus' form.
     Http(HttpConfig),
     /// Files of service definitions.
@@ -67,6 +69,7 @@ impl SourceKind {
             Self::Marathon(_) => "marathon",
             Self::Mesos(_) => "mesos",
             Self::Consul(_) => "consul",
+            Self::Etcd(_) => "etcd",
             Self::Http(_) => "http",
             Self::File(_) => "file",
         }
@@ -139,6 +142,40 @@ pub struct ConsulConfig {
     pub datacenter: Option<Arc<str>>,
 }
 
+/// Keys of `type = "etcd"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EtcdConfig {
+    /// Members of the cluster.
+    pub api: ApiConfig,
+    /// How services lie in the keys.
+    pub layout: EtcdLayout,
+    /// What all keys begin with: a path, without a slash at its end.
+    pub prefix: String,
+}
+
+/// How services lie in the keys of etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EtcdLayout {
+    /// SkyDNS' and CoreDNS': names reversed, one JSON object for each leaf.
+    SkyDns,
+    /// Portolan's own: `<service>` for a definition, `<service>/<instance>` for an instance.
+    Portolan,
+    /// Trees of addresses, as confd's templates and Traefik read them.
+    Tree,
+}
+
+impl EtcdLayout {
+    /// The prefix where none is configured.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::SkyDns => "/skydns",
+            Self::Portolan => "/portolan",
+            Self::Tree => "/services",
+        }
+    }
+}
+
 /// Keys of `type = "http"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
@@ -165,6 +202,13 @@ pub enum Auth {
     Bearer {
         /// Where the token is read.
         token: Secret,
+    },
+    /// An etcd user: logs in for a token, and again when it is refused.
+    Etcd {
+        /// User name.
+        username: String,
+        /// Where the password is read.
+        password: Secret,
     },
     /// A DC/OS service account: logs in with a signed token and renews.
     Dcos {

@@ -61,10 +61,10 @@ impl Credentials {
     }
 
     /// What to show now; read, or logged in for, if there is none yet or its end is near.
-    pub(super) async fn current(&self, transport: &Transport) -> Result<Shown, SourceError> {
+    pub(super) async fn current(&self, asked: &Url, transport: &Transport) -> Result<Shown, SourceError> {
         let mut held = self.held.lock().await;
         if !held.read || held.until.is_some_and(|until| Instant::now() >= until) {
-            self.obtain(&mut held, transport).await?;
+            self.obtain(&mut held, asked, transport).await?;
         }
         Ok(held.shown.clone())
     }
@@ -74,6 +74,7 @@ impl Credentials {
     pub(super) async fn renew(
         &self,
         refused: u64,
+        asked: &Url,
         transport: &Transport,
     ) -> Result<Option<Shown>, SourceError> {
         let mut held = self.held.lock().await;
@@ -81,11 +82,11 @@ impl Credentials {
             return Ok(Some(held.shown.clone()));
         }
         let before = held.shown.value.clone();
-        self.obtain(&mut held, transport).await?;
+        self.obtain(&mut held, asked, transport).await?;
         Ok((held.shown.value != before).then(|| held.shown.clone()))
     }
 
-    async fn obtain(&self, held: &mut Held, transport: &Transport) -> Result<(), SourceError> {
+    async fn obtain(&self, held: &mut Held, asked: &Url, transport: &Transport) -> Result<(), SourceError> {
         let (value, life) = match &self.auth {
             Auth::None => (None, None),
             Auth::Basic { username, password } => {
@@ -94,6 +95,14 @@ impl Credentials {
             }
             Auth::Bearer { token } => {
                 (Some(secret_header(&format!("Bearer {}", read_secret(token).await?))?), None)
+            }
+            Auth::Etcd { username, password } => {
+                // At the member that is asked: the first may be down, and a token holds for all of them.
+                let origin = asked.origin.clone();
+                let url = Url { origin, target: "/v3/auth/authenticate".to_owned() };
+                let login = EtcdLogin { name: username, password: &read_secret(password).await? };
+                let token = exchange(&url, &login, transport).await?;
+                (Some(secret_header(&token)?), None)
             }
             Auth::Dcos { uid, private_key, .. } => {
                 let token = self.log_in(uid, private_key, transport).await?;
@@ -113,23 +122,37 @@ impl Credentials {
         transport: &Transport,
     ) -> Result<String, SourceError> {
         let url = self.login.as_ref().ok_or_else(|| setup("no login URL"))?;
-        let body = login_body(uid, &read_secret(private_key).await?)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let answer = transport.send(Ask { method: Method::POST, url, headers, body }).await?;
-        if !answer.status.is_success() {
-            let hint = ": login refused; check the service account's `username` and key".to_owned();
-            return Err(SourceError::Status { place: url.to_string(), status: answer.status.as_u16(), hint });
-        }
-        let body = answer.body.all(LOGIN_ANSWER_LEN_MAX).await?;
-        // The parser's message could quote the token; its position is enough.
-        let granted: Granted = serde_json::from_slice(&body).map_err(|error| SourceError::Malformed {
-            place: url.to_string(),
-            message: format!("no token in the login answer, at column {}", error.column()),
-        })?;
-        Ok(granted.token)
+        let token = login_token(uid, &read_secret(private_key).await?)?;
+        let login = Login { uid, token: &token, exp: (since_epoch() + TOKEN_LIFE).as_secs() };
+        exchange(url, &login, transport).await
     }
+}
+
+/// Trades a login for a token.
+async fn exchange(url: &Url, login: &impl Serialize, transport: &Transport) -> Result<String, SourceError> {
+    let body = serde_json::to_vec(login).map(Bytes::from);
+    let body = body.map_err(|_| setup("the login cannot be written as JSON"))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let answer = transport.send(Ask { method: Method::POST, url, headers, body }).await?;
+    if !answer.status.is_success() {
+        let hint = ": login refused; check `username` and its secret in [source.auth]".to_owned();
+        return Err(SourceError::Status { place: url.to_string(), status: answer.status.as_u16(), hint });
+    }
+    let body = answer.body.all(LOGIN_ANSWER_LEN_MAX).await?;
+    // The parser's message could quote the token; its position is enough.
+    let granted: Granted = serde_json::from_slice(&body).map_err(|error| SourceError::Malformed {
+        place: url.to_string(),
+        message: format!("no token in the login answer, at column {}", error.column()),
+    })?;
+    Ok(granted.token)
+}
+
+#[derive(Serialize)]
+struct EtcdLogin<'a> {
+    name: &'a str,
+    password: &'a str,
 }
 
 #[derive(Serialize)]
@@ -155,15 +178,13 @@ struct Expiry {
     exp: u64,
 }
 
-fn login_body(uid: &str, pem: &str) -> Result<Bytes, SourceError> {
+/// The signed token that a DC/OS account logs in with.
+fn login_token(uid: &str, pem: &str) -> Result<String, SourceError> {
     let key = EncodingKey::from_rsa_pem(pem.as_bytes())
         .map_err(|_| setup("the private key of [source.auth] is not an RSA key in PEM form"))?;
-    let now = since_epoch();
-    let claims = Claims { uid, exp: (now + LOGIN_TOKEN_LIFE).as_secs() };
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key)
-        .map_err(|_| setup("the private key of [source.auth] cannot sign a login token"))?;
-    let login = Login { uid, token: &token, exp: (now + TOKEN_LIFE).as_secs() };
-    serde_json::to_vec(&login).map(Bytes::from).map_err(|_| setup("the login cannot be written as JSON"))
+    let claims = Claims { uid, exp: (since_epoch() + LOGIN_TOKEN_LIFE).as_secs() };
+    jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key)
+        .map_err(|_| setup("the private key of [source.auth] cannot sign a login token"))
 }
 
 /// The time left to a token, from its own (unverified) `exp` claim; `None` if it does not say.

@@ -11,6 +11,7 @@
 
 mod auth;
 mod body;
+mod lines;
 mod members;
 mod tls;
 mod transport;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use auth::read_secret;
 pub(crate) use body::Body;
+pub(crate) use lines::Lines;
 
 pub(crate) use members::Members;
 pub(crate) use transport::Limits;
@@ -110,12 +112,12 @@ impl Client {
             let headers = self.headers.clone();
             ask(method.clone(), url, headers, accept, authorization, body.clone())
         };
-        let shown = self.credentials.current(&self.transport).await?;
+        let shown = self.credentials.current(url, &self.transport).await?;
         let answer = self.transport.send(ask(shown.value)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        match self.credentials.renew(shown.generation, &self.transport).await? {
+        match self.credentials.renew(shown.generation, url, &self.transport).await? {
             Some(renewed) => self.transport.send(ask(renewed.value)).await,
             None => Ok(answer),
         }

@@ -183,6 +183,10 @@ impl Identity {
                 let datacenter = consul.datacenter.iter().map(|name| format!("datacenter {name}"));
                 urls(&consul.api.urls).into_iter().chain(datacenter).collect()
             }
+            SourceKind::Etcd(etcd) => {
+                let place = format!("keys {:?} {}", etcd.layout, etcd.prefix);
+                urls(&etcd.api.urls).into_iter().chain([place]).collect()
+            }
             SourceKind::Http(http) => {
                 let label = http.service_label.iter().map(|label| format!("label {label}"));
                 urls(&http.api.urls).into_iter().chain(label).collect()

@@ -1,12 +1,17 @@
 //! The sources: one folder each.
 
 mod consul;
+mod etcd;
 #[cfg(test)]
 mod fake;
 mod file;
 mod http_sd;
 pub(crate) mod marathon;
 pub(crate) mod mesos;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod propagation;
 mod targets;
 mod telling;
 #[cfg(test)]
@@ -23,6 +28,7 @@ pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceErro
         SourceKind::Marathon(marathon) => Box::new(marathon::Marathon::new(config, marathon)),
         SourceKind::Mesos(mesos) => Box::new(mesos::Mesos::new(config, mesos)),
         SourceKind::Consul(consul) => Box::new(consul::Consul::new(config, consul)),
+        SourceKind::Etcd(etcd) => Box::new(etcd::Etcd::new(config, etcd)),
         SourceKind::Http(http) => Box::new(http_sd::HttpSource::new(config, http)),
         SourceKind::File(file) => Box::new(file::FileSource::new(config, file)),
     })

@@ -33,7 +33,6 @@ pub(super) struct Node<'a> {
     pub(super) node: Text<'a>,
     pub(super) address: Option<Text<'a>>,
     pub(super) datacenter: Option<Text<'a>>,
-    pub(super) meta: Map<'a, Text<'a>>,
     pub(super) locality: Option<Locality<'a>>,
 }
 

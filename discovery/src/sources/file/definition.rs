@@ -28,6 +28,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::document::Definition;
+use crate::sources::telling::Service;
 
 /// A file in this format.
 #[derive(Debug, Deserialize)]
@@ -100,7 +101,7 @@ struct RawService {
     merge: Option<MergePolicy>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPort {
     name: Option<String>,
@@ -111,11 +112,23 @@ struct RawPort {
     app: AppProtocol,
 }
 
-/// `"10.0.0.1:80"`, or a table.
-#[derive(Debug)]
-struct RawEndpoint(EndpointTable);
+/// A service without its name and endpoints, which stand elsewhere.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sources) struct Defined {
+    #[serde(default, alias = "ports")]
+    port: Vec<RawPort>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    version: Option<String>,
+    merge: Option<MergePolicy>,
+}
 
-#[derive(Debug, Deserialize)]
+/// `"10.0.0.1:80"`, or a table.
+#[derive(Debug, Clone)]
+pub(in crate::sources) struct RawEndpoint(EndpointTable);
+
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndpointTable {
     address: Place,
@@ -219,6 +232,13 @@ impl<'de> Deserialize<'de> for RawEndpoint {
     }
 }
 
+impl RawEndpoint {
+    /// An endpoint that is written as an address alone.
+    pub(in crate::sources) fn parse(text: &str) -> Result<Self, String> {
+        Place::parse(text).map(|place| Self(EndpointTable::at(place)))
+    }
+}
+
 impl EndpointTable {
     fn at(address: Place) -> Self {
         Self {
@@ -268,6 +288,42 @@ impl TryFrom<RawService> for TypedService {
         };
         Ok(Self(Definition { spec: Arc::new(spec), instances }))
     }
+}
+
+/// Puts a service together of its definition and its endpoints by id. Of an endpoint that does not fit, and of ports that
+/// are defined twice, the second value says what is wrong.
+pub(in crate::sources) fn assemble(
+    name: ServiceName,
+    defined: Defined,
+    endpoints: Vec<(String, RawEndpoint)>,
+) -> (Service, Vec<String>) {
+    let mut problems = Vec::new();
+    let (ids, raw): (Vec<String>, Vec<RawEndpoint>) = endpoints.into_iter().unzip();
+    let ports = ports(&name, defined.port, &raw).or_else(|problem| {
+        problems.push(problem);
+        ports(&name, Vec::new(), &raw)
+    });
+    let ports = ports.unwrap_or_default();
+    let mut instances = Vec::with_capacity(raw.len());
+    for (id, RawEndpoint(mut endpoint)) in ids.into_iter().zip(raw) {
+        endpoint.id = Some(id);
+        match instance(&name, &ports, endpoint) {
+            Ok(instance) => instances.push(Arc::new(instance)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let spec = ServiceSpec {
+        key: name.as_str().into(),
+        name,
+        ports: ports.into(),
+        labels: defined.labels.into_iter().collect(),
+        checks_defined: false,
+        version: defined.version.map(Into::into),
+        merge: defined.merge,
+        routes: Vec::new(),
+        virtual_addresses: Vec::new(),
+    };
+    ((Arc::new(spec), instances), problems)
 }
 
 /// The ports as defined; without a definition those that the endpoints name, else one without a name.

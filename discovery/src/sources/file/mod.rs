@@ -27,7 +27,7 @@ use crate::clock;
 use crate::config::{FileConfig, SourceConfig};
 use crate::source::{Change, Session, Sink, Source, SourceError};
 use crate::sources::telling::{Services, tell_difference, tell_list};
-pub(super) use definition::Place;
+pub(super) use definition::{Defined, Place, RawEndpoint, assemble};
 use folder::{Combined, Folder, Scan};
 use watch::Watch;
 use writers::Writers;

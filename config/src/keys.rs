@@ -92,10 +92,13 @@ pub(crate) static SOURCE: Keys = Keys {
     keys: &[
         key("name", Words("the type")),
         key("type", Words("required")),
-        key("urls", Words("required for all types but `file`")),
+        key(
+            "urls",
+            Words("`unix:///var/run/docker.sock` for `docker` and `swarm`, else required but for `file`"),
+        ),
         key("groups", Toml("[]")),
         key("stream_idle", Toml("\"30s\"")),
-        key("poll", Words("`\"30s\"`")),
+        key("poll", Words("`\"30s\"`, `\"5s\"` for `swarm`")),
         key("https", Words("`false`")),
         key("zk_credentials_file", Words("none")),
         key("zk_credentials_env", Words("none")),
@@ -104,6 +107,7 @@ pub(crate) static SOURCE: Keys = Keys {
         key("datacenter", Words("the agent's own")),
         key("layout", Words("required for `etcd`")),
         key("prefix", Words("`/skydns`, `/portolan` or `/services`, by the layout")),
+        key("address", Words("`\"container\"`, `\"published\"` for `docker` over HTTP")),
         key("paths", Words("required for `file`")),
         key("service_label", Words("`service`, then `job`")),
         key("refresh", Words("`\"5m\"` beside a stream, `\"30s\"` for `http` and `file`")),

@@ -1,10 +1,14 @@
 //! The keys of `[[source]]` for registries and other APIs that keep lists of services.
 
-use portolan_discovery::{Auth, ConsulConfig, EtcdConfig, EtcdLayout, HttpConfig};
+use core::time::Duration;
+
+use portolan_discovery::{
+    ApiConfig, Auth, ConsulConfig, DockerConfig, EtcdConfig, EtcdLayout, HttpConfig, Reach, SwarmConfig,
+};
 use toml::de::DeValue;
 
 use crate::section::Section;
-use crate::source::{api, http_url};
+use crate::source::{URLS_MAX, api, api_at, http_url, refresh};
 use crate::value::{self, Parsed};
 
 pub(crate) fn consul(section: &Section<'_>) -> ConsulConfig {
@@ -61,6 +65,53 @@ fn prefix(value: &DeValue<'_>) -> Parsed<String> {
         );
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Where Docker listens.
+const SOCKET: &str = "unix:///var/run/docker.sock";
+
+const REACHES: &[(&str, Reach)] = &[("container", Reach::Container), ("published", Reach::Published)];
+
+pub(crate) fn docker(section: &Section<'_>) -> DockerConfig {
+    let api = engine(section);
+    // The networks of an engine on another host are not ours to reach.
+    let is_local = api.urls.iter().all(|url| url.starts_with("unix:"));
+    let default = if is_local { Reach::Container } else { Reach::Published };
+    let reach = section.read("address", value::choice(REACHES, &[])).unwrap_or(default);
+    DockerConfig { api, reach }
+}
+
+pub(crate) fn swarm(section: &Section<'_>) -> SwarmConfig {
+    SwarmConfig {
+        api: engine(section),
+        reach: section.read("address", value::choice(REACHES, &[])).unwrap_or(Reach::Container),
+        poll: section.read("poll", refresh).unwrap_or(Duration::from_secs(5)),
+    }
+}
+
+fn engine(section: &Section<'_>) -> ApiConfig {
+    section.refuse_empty_list("urls", "leave it out, or write urls = [\"unix:///var/run/docker.sock\"]");
+    let urls = match section.has("urls") {
+        true => section.values("urls", URLS_MAX, engine_url),
+        false => vec![SOCKET.to_owned()],
+    };
+    api_at(section, urls)
+}
+
+fn engine_url(value: &DeValue<'_>) -> Parsed<String> {
+    let text = value::text(value)?;
+    match text.split_once("://") {
+        Some(("unix", path)) if path.starts_with('/') && path.len() > 1 => Ok(text),
+        Some(("unix", _)) => value::wrong(
+            format!("{} names no absolute path", value::quoted(&text)),
+            "write unix:///var/run/docker.sock",
+        ),
+        Some(("tcp", rest)) => value::wrong(
+            format!("the scheme of {} does not say whether it is TLS", value::quoted(&text)),
+            format!("write http://{rest} or https://{rest}"),
+        ),
+        _ => http_url(value),
+    }
 }
 
 pub(crate) fn http(section: &Section<'_>) -> HttpConfig {

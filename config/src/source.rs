@@ -19,7 +19,7 @@ use crate::value::{self, Parsed, quoted, wrong};
 /// Sources of one node.
 pub(crate) const SOURCES_MAX: usize = 256;
 /// URLs of one source.
-const URLS_MAX: usize = 32;
+pub(crate) const URLS_MAX: usize = 32;
 /// Groups, and paths, of one source.
 const NAMES_MAX: usize = 1024;
 
@@ -30,6 +30,8 @@ pub(crate) enum Type {
     Mesos,
     Consul,
     Etcd,
+    Docker,
+    Swarm,
     Http,
     File,
 }
@@ -39,6 +41,8 @@ pub(crate) const TYPES: &[(&str, Type)] = &[
     ("mesos", Type::Mesos),
     ("consul", Type::Consul),
     ("etcd", Type::Etcd),
+    ("docker", Type::Docker),
+    ("swarm", Type::Swarm),
     ("http", Type::Http),
     ("file", Type::File),
 ];
@@ -52,6 +56,8 @@ impl Type {
             Self::Mesos => "mesos",
             Self::Consul => "consul",
             Self::Etcd => "etcd",
+            Self::Docker => "docker",
+            Self::Swarm => "swarm",
             Self::Http => "http",
             Self::File => "file",
         }
@@ -74,6 +80,8 @@ impl Type {
             ],
             Self::Consul => &["urls", "datacenter", "auth", "tls"],
             Self::Etcd => &["urls", "layout", "prefix", "auth", "tls"],
+            Self::Docker => &["urls", "address", "auth", "tls"],
+            Self::Swarm => &["urls", "address", "poll", "auth", "tls"],
             Self::Http => &["urls", "service_label", "auth", "tls"],
             Self::File => &["paths", "service_label"],
         }
@@ -82,7 +90,9 @@ impl Type {
     /// Period of re-reading: beside a stream, or of polling.
     const fn refresh(self) -> Duration {
         match self {
-            Self::Marathon | Self::Mesos | Self::Consul | Self::Etcd => Duration::from_secs(300),
+            Self::Marathon | Self::Mesos | Self::Consul | Self::Etcd | Self::Docker | Self::Swarm => {
+                Duration::from_secs(300)
+            }
             Self::Http | Self::File => Duration::from_secs(30),
         }
     }
@@ -117,6 +127,8 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
             Type::Mesos => SourceKind::Mesos(mesos(section)),
             Type::Consul => SourceKind::Consul(registry::consul(section)),
             Type::Etcd => SourceKind::Etcd(registry::etcd(section)),
+            Type::Docker => SourceKind::Docker(registry::docker(section)),
+            Type::Swarm => SourceKind::Swarm(registry::swarm(section)),
             Type::Http => SourceKind::Http(registry::http(section)),
             Type::File => SourceKind::File(file(section)),
         },
@@ -133,7 +145,7 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
 const MERGES: &[(&str, MergePolicy)] =
     &[("union", MergePolicy::Union), ("failover", MergePolicy::Failover), ("isolate", MergePolicy::Isolate)];
 
-fn refresh(value: &DeValue<'_>) -> Parsed<Duration> {
+pub(crate) fn refresh(value: &DeValue<'_>) -> Parsed<Duration> {
     value::time_within(Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600))(value)
 }
 
@@ -176,8 +188,13 @@ pub(crate) fn api(
     hint: &str,
     url: impl Fn(&DeValue<'_>) -> Parsed<String>,
 ) -> ApiConfig {
+    api_at(section, section.required_list("urls", hint, URLS_MAX, url))
+}
+
+/// Likewise, at these URLs.
+pub(crate) fn api_at(section: &Section<'_>, urls: Vec<String>) -> ApiConfig {
     ApiConfig {
-        urls: section.required_list("urls", hint, URLS_MAX, url),
+        urls,
         auth: section.section("auth", &SOURCE_AUTH).map_or(Auth::None, |auth| read_auth(&auth)),
         tls: section.section("tls", &SOURCE_TLS).map_or_else(TlsConfig::default, |tls| read_tls(&tls)),
     }

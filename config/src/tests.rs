@@ -191,6 +191,7 @@ fn every_example_parses() {
     }
     let expected = [
         "dcos",
+        "docker",
         "edge",
         "file",
         "https",

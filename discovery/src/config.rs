@@ -55,6 +55,10 @@ pub enum SourceKind {
     Consul(ConsulConfig),
     /// Keys in etcd.
     Etcd(EtcdConfig),
+    /// Containers of a Docker engine.
+    Docker(DockerConfig),
+    /// Services of a swarm.
+    Swarm(SwarmConfig),
     /// HTTP service discovery in Prometheus' form.
     Http(HttpConfig),
     /// Files of service definitions.
@@ -70,6 +74,8 @@ impl SourceKind {
             Self::Mesos(_) => "mesos",
             Self::Consul(_) => "consul",
             Self::Etcd(_) => "etcd",
+            Self::Docker(_) => "docker",
+            Self::Swarm(_) => "swarm",
             Self::Http(_) => "http",
             Self::File(_) => "file",
         }
@@ -174,6 +180,35 @@ impl EtcdLayout {
             Self::Tree => "/services",
         }
     }
+}
+
+/// Keys of `type = "docker"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DockerConfig {
+    /// The engine: `unix:///…`, `http://…`, `https://…`; several lead to the same.
+    pub api: ApiConfig,
+    /// By which address containers are reached.
+    pub reach: Reach,
+}
+
+/// Keys of `type = "swarm"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmConfig {
+    /// Managers.
+    pub api: ApiConfig,
+    /// By which address tasks are reached.
+    pub reach: Reach,
+    /// Period of reading all tasks: a swarm tells nothing of those on other nodes.
+    pub poll: Duration,
+}
+
+/// By which of its addresses a container is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Its own, on a network of the engine.
+    Container,
+    /// The ports it has published on its host.
+    Published,
 }
 
 /// Keys of `type = "http"`.

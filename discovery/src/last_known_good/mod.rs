@@ -187,6 +187,8 @@ impl Identity {
                 let place = format!("keys {:?} {}", etcd.layout, etcd.prefix);
                 urls(&etcd.api.urls).into_iter().chain([place]).collect()
             }
+            SourceKind::Docker(docker) => urls(&docker.api.urls),
+            SourceKind::Swarm(swarm) => urls(&swarm.api.urls),
             SourceKind::Http(http) => {
                 let label = http.service_label.iter().map(|label| format!("label {label}"));
                 urls(&http.api.urls).into_iter().chain(label).collect()

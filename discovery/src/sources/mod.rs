@@ -1,11 +1,13 @@
 //! The sources: one folder each.
 
 mod consul;
+mod docker;
 mod etcd;
 #[cfg(test)]
 mod fake;
 mod file;
 mod http_sd;
+mod labels;
 pub(crate) mod marathon;
 pub(crate) mod mesos;
 #[cfg(test)]
@@ -29,6 +31,8 @@ pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceErro
         SourceKind::Mesos(mesos) => Box::new(mesos::Mesos::new(config, mesos)),
         SourceKind::Consul(consul) => Box::new(consul::Consul::new(config, consul)),
         SourceKind::Etcd(etcd) => Box::new(etcd::Etcd::new(config, etcd)),
+        SourceKind::Docker(docker) => Box::new(docker::Docker::new(config, docker)),
+        SourceKind::Swarm(swarm) => Box::new(docker::Swarm::new(config, swarm)),
         SourceKind::Http(http) => Box::new(http_sd::HttpSource::new(config, http)),
         SourceKind::File(file) => Box::new(file::FileSource::new(config, file)),
     })

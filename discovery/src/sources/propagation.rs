@@ -61,13 +61,14 @@ impl Propagation {
         service: &str,
         count: u16,
         change: impl Fn(u16) -> R,
-        expected: impl Fn(u16) -> String,
+        expected: impl Fn(u16) -> Vec<String>,
     ) {
         let mut times = Vec::new();
         for number in 0..count {
             let begun = Instant::now();
             change(number).await;
-            self.until_live(service, &[&expected(number)]).await;
+            let expected = expected(number);
+            self.until_live(service, &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
             times.push(begun.elapsed());
         }
         times.sort_unstable();

@@ -40,7 +40,22 @@ impl<'s> Telling<'s> {
         services: Services,
         problems: Vec<(SharedStr, String)>,
     ) -> Result<(), SourceError> {
-        self.sink.send(received, Change::ListBegin).await?;
+        self.begin(received).await?;
+        self.rest_of_list(received, services, problems).await
+    }
+
+    /// Begins a list: what belongs to it beside services is told before the rest.
+    pub(crate) async fn begin(&self, received: Instant) -> Result<(), SourceError> {
+        self.sink.send(received, Change::ListBegin).await
+    }
+
+    /// The list that was begun, and its end.
+    pub(crate) async fn rest_of_list(
+        &mut self,
+        received: Instant,
+        services: Services,
+        problems: Vec<(SharedStr, String)>,
+    ) -> Result<(), SourceError> {
         for (key, service) in &services {
             let change = if self.in_part.contains(key) { part(service) } else { whole(service) };
             self.sink.send(received, change).await?;

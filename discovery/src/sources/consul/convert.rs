@@ -20,6 +20,7 @@ use portolan_table::{
 use super::wire::{self, Entry};
 use crate::hosts::Hosts;
 use crate::lenient::{Number, each, text};
+use crate::sources::labels::take_shared;
 use crate::sources::telling::Service;
 
 /// Kinds of services that no client talks to: what an application is reached by stands beside them.
@@ -85,16 +86,13 @@ struct Read {
 
 /// Labels that all instances share are the service's, others metadata of the instances; the tags stay with each.
 fn together(key: &str, name: ServiceName, read: Vec<Read>) -> Service {
-    let in_all =
-        |(label, value): &(&String, &String)| read.iter().all(|r| r.pairs.get(*label) == Some(*value));
-    let first = read.first().map(|first| &first.pairs);
-    let shared: BTreeMap<String, String> =
-        first.into_iter().flatten().filter(in_all).map(|(l, v)| (l.clone(), v.clone())).collect();
     let has_port = read.iter().any(|read| !read.instance.endpoints.is_empty());
+    let mut pairs: Vec<_> = read.iter().map(|read| read.pairs.clone()).collect();
+    let shared = take_shared(&mut pairs);
     let mut instances: Vec<Arc<Instance>> = read
         .into_iter()
-        .map(|Read { mut instance, mut pairs, tags }| {
-            pairs.retain(|label, _| !shared.contains_key(label));
+        .zip(pairs)
+        .map(|(Read { mut instance, tags, .. }, mut pairs)| {
             if !tags.is_empty() {
                 pairs.insert(TAGS.to_owned(), tags);
             }

@@ -260,7 +260,7 @@ pub(super) fn service<'e>(
                 drop(places.insert(id.clone(), place.clone()))
             }
             Entry::Piece { id, piece: Piece::Weight(weight), .. } => {
-                drop(weights.insert(id.clone(), *weight))
+                let _ = weights.insert(id.clone(), *weight);
             }
             Entry::Ignored | Entry::Wrong(_) => {}
         }

@@ -281,5 +281,6 @@ async fn a_change_reaches_the_table_at_once() {
     let change = |number: u16| async move {
         cluster.put("/services/web/1", &format!("10.0.0.1:{}", 1000 + number)).await;
     };
-    propagation.measure("etcd", "web", 300, change, |number| format!("10.0.0.1:{}", 1000 + number)).await;
+    let expected = |number: u16| vec![format!("10.0.0.1:{}", 1000 + number)];
+    propagation.measure("etcd", "web", 300, change, expected).await;
 }

@@ -94,7 +94,9 @@ pub(crate) static SOURCE: Keys = Keys {
         key("type", Words("required")),
         key(
             "urls",
-            Words("`unix:///var/run/docker.sock` for `docker` and `swarm`, else required but for `file`"),
+            Words(
+                "`unix:///var/run/docker.sock` for `docker` and `swarm`; required for others but `kubernetes` and `file`",
+            ),
         ),
         key("groups", Toml("[]")),
         key("stream_idle", Toml("\"30s\"")),
@@ -107,6 +109,10 @@ pub(crate) static SOURCE: Keys = Keys {
         key("datacenter", Words("the agent's own")),
         key("layout", Words("required for `etcd`")),
         key("prefix", Words("`/skydns`, `/portolan` or `/services`, by the layout")),
+        key("kubeconfig", Words("none: the service account of the pod")),
+        key("context", Words("the current one")),
+        key("namespaces", Words("all")),
+        key("selector", Words("none")),
         key("address", Words("`\"container\"`, `\"published\"` for `docker` over HTTP")),
         key("paths", Words("required for `file`")),
         key("service_label", Words("`service`, then `job`")),

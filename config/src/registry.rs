@@ -3,12 +3,13 @@
 use core::time::Duration;
 
 use portolan_discovery::{
-    ApiConfig, Auth, ConsulConfig, DockerConfig, EtcdConfig, EtcdLayout, HttpConfig, Reach, SwarmConfig,
+    ApiConfig, Auth, ConsulConfig, DockerConfig, EtcdConfig, EtcdLayout, HttpConfig, KubernetesAccess,
+    KubernetesConfig, Reach, SwarmConfig,
 };
 use toml::de::DeValue;
 
 use crate::section::Section;
-use crate::source::{URLS_MAX, api, api_at, http_url, refresh};
+use crate::source::{NAMES_MAX, URLS_MAX, api, api_at, http_url, refresh};
 use crate::value::{self, Parsed};
 
 pub(crate) fn consul(section: &Section<'_>) -> ConsulConfig {
@@ -65,6 +66,39 @@ fn prefix(value: &DeValue<'_>) -> Parsed<String> {
         );
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+pub(crate) fn kubernetes(section: &Section<'_>) -> KubernetesConfig {
+    let kubeconfig = section.existing_file("kubeconfig");
+    if let (true, Some(span)) = (section.has("urls"), section.key_span("kubeconfig")) {
+        let message = "\"urls\" and \"kubeconfig\" both say where the API is".to_owned();
+        section.reading.conflict(&span, message, "keep one of them");
+    }
+    if let (false, Some(span)) = (section.has("kubeconfig"), section.key_span("context")) {
+        let message = "\"context\" means nothing without a kubeconfig".to_owned();
+        section.reading.conflict(&span, message, "take it out, or name the file with kubeconfig");
+    }
+    for key in ["auth", "tls"].into_iter().filter(|_| !section.has("urls")) {
+        if let Some(span) = section.key_span(key) {
+            let message = format!(
+                "{key:?} means nothing without \"urls\": the kubeconfig or the pod's account says it"
+            );
+            section.reading.conflict(&span, message, "take it out, or write urls = [\"https://HOST:6443\"]");
+        }
+    }
+    let access = match (kubeconfig, section.has("urls")) {
+        (_, true) => {
+            KubernetesAccess::Api(Box::new(api(section, "write urls = [\"https://HOST:6443\"]", http_url)))
+        }
+        (Some(path), false) => KubernetesAccess::Kubeconfig(path, section.read("context", value::text)),
+        (None, false) => KubernetesAccess::InCluster,
+    };
+    KubernetesConfig {
+        access,
+        namespaces: section.values("namespaces", NAMES_MAX, value::text),
+        selector: section.read("selector", value::text),
+        reach: section.read("address", value::choice(REACHES, &[])).unwrap_or(Reach::Container),
+    }
 }
 
 /// Where Docker listens.

@@ -21,7 +21,7 @@ pub(crate) const SOURCES_MAX: usize = 256;
 /// URLs of one source.
 pub(crate) const URLS_MAX: usize = 32;
 /// Groups, and paths, of one source.
-const NAMES_MAX: usize = 1024;
+pub(crate) const NAMES_MAX: usize = 1024;
 
 /// The source types that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(crate) enum Type {
     Mesos,
     Consul,
     Etcd,
+    Kubernetes,
     Docker,
     Swarm,
     Http,
@@ -41,6 +42,7 @@ pub(crate) const TYPES: &[(&str, Type)] = &[
     ("mesos", Type::Mesos),
     ("consul", Type::Consul),
     ("etcd", Type::Etcd),
+    ("kubernetes", Type::Kubernetes),
     ("docker", Type::Docker),
     ("swarm", Type::Swarm),
     ("http", Type::Http),
@@ -56,6 +58,7 @@ impl Type {
             Self::Mesos => "mesos",
             Self::Consul => "consul",
             Self::Etcd => "etcd",
+            Self::Kubernetes => "kubernetes",
             Self::Docker => "docker",
             Self::Swarm => "swarm",
             Self::Http => "http",
@@ -80,6 +83,9 @@ impl Type {
             ],
             Self::Consul => &["urls", "datacenter", "auth", "tls"],
             Self::Etcd => &["urls", "layout", "prefix", "auth", "tls"],
+            Self::Kubernetes => {
+                &["urls", "kubeconfig", "context", "namespaces", "selector", "address", "auth", "tls"]
+            }
             Self::Docker => &["urls", "address", "auth", "tls"],
             Self::Swarm => &["urls", "address", "poll", "auth", "tls"],
             Self::Http => &["urls", "service_label", "auth", "tls"],
@@ -90,9 +96,13 @@ impl Type {
     /// Period of re-reading: beside a stream, or of polling.
     const fn refresh(self) -> Duration {
         match self {
-            Self::Marathon | Self::Mesos | Self::Consul | Self::Etcd | Self::Docker | Self::Swarm => {
-                Duration::from_secs(300)
-            }
+            Self::Marathon
+            | Self::Mesos
+            | Self::Consul
+            | Self::Etcd
+            | Self::Kubernetes
+            | Self::Docker
+            | Self::Swarm => Duration::from_secs(300),
             Self::Http | Self::File => Duration::from_secs(30),
         }
     }
@@ -127,6 +137,7 @@ fn config(section: &Section<'_>, id: SourceId, kind: Type, name: &str) -> Source
             Type::Mesos => SourceKind::Mesos(mesos(section)),
             Type::Consul => SourceKind::Consul(registry::consul(section)),
             Type::Etcd => SourceKind::Etcd(registry::etcd(section)),
+            Type::Kubernetes => SourceKind::Kubernetes(registry::kubernetes(section)),
             Type::Docker => SourceKind::Docker(registry::docker(section)),
             Type::Swarm => SourceKind::Swarm(registry::swarm(section)),
             Type::Http => SourceKind::Http(registry::http(section)),
@@ -430,6 +441,7 @@ fn read_tls(section: &Section<'_>) -> TlsConfig {
         cert: section.existing_file("cert"),
         key: section.existing_file("key"),
         verify: section.read("verify", value::boolean).unwrap_or(true),
+        given: portolan_discovery::GivenPems::default(),
     };
     match (section.has("cert"), section.has("key")) {
         (true, false) => section.missing("key", "the key of the certificate in cert"),

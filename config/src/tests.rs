@@ -195,6 +195,7 @@ fn every_example_parses() {
         "edge",
         "file",
         "https",
+        "kubernetes",
         "marathon",
         "marathon-tls",
         "mesos",

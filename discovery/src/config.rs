@@ -55,6 +55,8 @@ pub enum SourceKind {
     Consul(ConsulConfig),
     /// Keys in etcd.
     Etcd(EtcdConfig),
+    /// A Kubernetes API.
+    Kubernetes(KubernetesConfig),
     /// Containers of a Docker engine.
     Docker(DockerConfig),
     /// Services of a swarm.
@@ -74,6 +76,7 @@ impl SourceKind {
             Self::Mesos(_) => "mesos",
             Self::Consul(_) => "consul",
             Self::Etcd(_) => "etcd",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Docker(_) => "docker",
             Self::Swarm(_) => "swarm",
             Self::Http(_) => "http",
@@ -182,6 +185,30 @@ impl EtcdLayout {
     }
 }
 
+/// Keys of `type = "kubernetes"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KubernetesConfig {
+    /// Where the API is and how to be let in.
+    pub access: KubernetesAccess,
+    /// Namespaces that are read; none for all.
+    pub namespaces: Vec<String>,
+    /// Label selector of services, as the API takes it.
+    pub selector: Option<String>,
+    /// By which address pods are reached.
+    pub reach: Reach,
+}
+
+/// How to reach a Kubernetes API.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KubernetesAccess {
+    /// As a pod of the cluster: by its service account.
+    InCluster,
+    /// By a kubeconfig, and a context of it other than the current one.
+    Kubeconfig(PathBuf, Option<String>),
+    /// As written.
+    Api(Box<ApiConfig>),
+}
+
 /// Keys of `type = "docker"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DockerConfig {
@@ -238,6 +265,8 @@ pub enum Auth {
         /// Where the token is read.
         token: Secret,
     },
+    /// A header field that was read elsewhere, as it is.
+    Given(Given),
     /// An etcd user: logs in for a token, and again when it is refused.
     Etcd {
         /// User name.
@@ -254,6 +283,16 @@ pub enum Auth {
         /// Login URL; default `<first url's origin>/acs/api/v1/auth/login`.
         login_url: Option<String>,
     },
+}
+
+/// A secret, or a certificate with its key, that was read elsewhere (a kubeconfig). Never shown.
+#[derive(Clone, PartialEq)]
+pub struct Given(pub String);
+
+impl core::fmt::Debug for Given {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("(not shown)")
+    }
 }
 
 /// Where a secret is read.
@@ -288,11 +327,24 @@ pub struct TlsConfig {
     pub key: Option<PathBuf>,
     /// False: the server's certificate is not verified.
     pub verify: bool,
+    /// PEM texts, read elsewhere, in place of the files.
+    pub given: GivenPems,
+}
+
+/// PEM texts in place of the files of [`TlsConfig`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GivenPems {
+    /// As [`TlsConfig::ca`].
+    pub ca: Option<Given>,
+    /// As [`TlsConfig::cert`].
+    pub cert: Option<Given>,
+    /// As [`TlsConfig::key`].
+    pub key: Option<Given>,
 }
 
 impl Default for TlsConfig {
     fn default() -> Self {
-        Self { ca: None, cert: None, key: None, verify: true }
+        Self { ca: None, cert: None, key: None, verify: true, given: GivenPems::default() }
     }
 }
 

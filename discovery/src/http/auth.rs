@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::transport::{Ask, Transport};
 use super::url::{Base, Url};
-use crate::config::{Auth, Secret};
+use crate::config::{Auth, Given, Secret};
 use crate::source::SourceError;
 
 /// Largest secret that is read from a file.
@@ -96,6 +96,7 @@ impl Credentials {
             Auth::Bearer { token } => {
                 (Some(secret_header(&format!("Bearer {}", read_secret(token).await?))?), None)
             }
+            Auth::Given(Given(value)) => (Some(secret_header(value)?), None),
             Auth::Etcd { username, password } => {
                 // At the member that is asked: the first may be down, and a token holds for all of them.
                 let origin = asked.origin.clone();

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::config::TlsConfig;
+use crate::config::{Given, TlsConfig};
 use crate::source::SourceError;
 
 /// What `[source.tls]` asks for. Reads the files named there: a few kilobytes, once per session.
@@ -22,11 +22,15 @@ pub(super) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, Sou
         .with_safe_default_protocol_versions()
         .map_err(|error| setup(format!("TLS cannot be set up: {error}")))?;
     let builder = if config.verify {
-        builder.with_root_certificates(authorities(config.ca.as_deref())?)
+        builder.with_root_certificates(authorities(config)?)
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     };
     let mut client = match (&config.cert, &config.key) {
+        (None, None) if config.given.cert.is_some() || config.given.key.is_some() => {
+            let (chain, key) = given_identity(config)?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| given("client certificate", &error))?
+        }
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             let own = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "key", &error))?;
@@ -40,15 +44,42 @@ pub(super) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, Sou
     Ok(Arc::new(client))
 }
 
-fn authorities(ca: Option<&Path>) -> Result<RootCertStore, SourceError> {
-    let Some(path) = ca else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
+fn authorities(config: &TlsConfig) -> Result<RootCertStore, SourceError> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        store.add(certificate).map_err(|error| unusable(path, "authority", &error))?;
+    match (&config.ca, &config.given.ca) {
+        (None, None) => return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+        (Some(path), _) => {
+            for certificate in certificates(path)? {
+                store.add(certificate).map_err(|error| unusable(path, "authority", &error))?;
+            }
+        }
+        (None, Some(text)) => {
+            for certificate in given_certificates(text)? {
+                store.add(certificate).map_err(|error| given("authority", &error))?;
+            }
+        }
     }
     Ok(store)
+}
+
+fn given_identity(
+    config: &TlsConfig,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SourceError> {
+    let (Some(cert), Some(key)) = (&config.given.cert, &config.given.key) else {
+        return Err(setup("a client certificate and its key go together"));
+    };
+    let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).map_err(|error| given("key", &error))?;
+    Ok((given_certificates(cert)?, key))
+}
+
+fn given_certificates(text: &Given) -> Result<Vec<CertificateDer<'static>>, SourceError> {
+    CertificateDer::pem_slice_iter(text.0.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| given("certificate", &error))
+}
+
+fn given(what: &str, error: &dyn core::fmt::Display) -> SourceError {
+    setup(format!("the {what} that is given cannot be used: {error}"))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError> {

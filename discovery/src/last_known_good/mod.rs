@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::catalog::Saved;
-use crate::config::{SourceConfig, SourceKind};
+use crate::config::{KubernetesAccess, KubernetesConfig, SourceConfig, SourceKind};
 use format::Checked;
 
 /// Octets one saved table may have; a larger one is neither written nor read.
@@ -162,6 +162,19 @@ fn write_new(path: &Path, identity: &str, table: &Saved, saved_ms: u64) -> io::R
     Ok(len)
 }
 
+fn kubernetes_parts(config: &KubernetesConfig) -> Vec<String> {
+    let mut parts = match &config.access {
+        KubernetesAccess::InCluster => vec!["in cluster".to_owned()],
+        KubernetesAccess::Kubeconfig(path, context) => {
+            vec![format!("kubeconfig {} {}", path.display(), context.as_deref().unwrap_or_default())]
+        }
+        KubernetesAccess::Api(api) => urls(&api.urls),
+    };
+    parts.extend(config.namespaces.iter().map(|namespace| format!("namespace {namespace}")));
+    parts.extend(config.selector.iter().map(|selector| format!("selector {selector}")));
+    parts
+}
+
 fn urls(urls: &[String]) -> Vec<String> {
     urls.iter().map(|url| format!("url {url}")).collect()
 }
@@ -187,6 +200,7 @@ impl Identity {
                 let place = format!("keys {:?} {}", etcd.layout, etcd.prefix);
                 urls(&etcd.api.urls).into_iter().chain([place]).collect()
             }
+            SourceKind::Kubernetes(kubernetes) => kubernetes_parts(kubernetes),
             SourceKind::Docker(docker) => urls(&docker.api.urls),
             SourceKind::Swarm(swarm) => urls(&swarm.api.urls),
             SourceKind::Http(http) => {

@@ -1,13 +1,11 @@
-//! An HTTP/1.1 server of a test: a function from requests to replies, on a port of the kernel's choice or a Unix socket.
+//! An HTTP/1.1 server of a test: a function from requests to replies, on a port of the kernel's choice.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -19,7 +17,6 @@ pub(super) struct Asked {
     pub(super) target: String,
     /// By lower-case name.
     pub(super) headers: HashMap<String, String>,
-    pub(super) body: Vec<u8>,
 }
 
 impl Asked {
@@ -45,8 +42,6 @@ pub(super) enum Reply {
     Whole(u16, Vec<(String, String)>, Vec<u8>),
     /// Header fields, and a body that goes on until the sender is dropped.
     Stream(Vec<(String, String)>, mpsc::Receiver<Vec<u8>>),
-    /// The octets as they are, and the connection is closed.
-    Raw(Vec<u8>),
     /// The connection is closed without an answer.
     Close,
     /// No answer at all.
@@ -63,9 +58,9 @@ impl Reply {
     }
 
     /// This answer with one more header field.
-    pub(super) fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         if let Self::Whole(_, headers, _) | Self::Stream(headers, _) = &mut self {
-            headers.push((name.to_owned(), value.to_string()));
+            headers.push((name.to_owned(), value.to_owned()));
         }
         self
     }
@@ -77,7 +72,7 @@ type Pending = std::pin::Pin<Box<dyn Future<Output = Reply> + Send>>;
 pub(super) struct Fake {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
-    server: JoinSet<()>,
+    _server: JoinSet<()>,
 }
 
 impl Fake {
@@ -98,24 +93,7 @@ impl Fake {
                 connections.spawn(serve(connection, Arc::clone(&handler), Arc::clone(&log)));
             }
         });
-        Self { address, asked, server }
-    }
-
-    /// The same behind a Unix socket as well.
-    pub(super) fn also_at<F, R>(&mut self, path: &Path, handler: F)
-    where
-        F: Fn(Asked) -> R + Send + Sync + 'static,
-        R: Future<Output = Reply> + Send + 'static,
-    {
-        let listener = UnixListener::bind(path).unwrap();
-        let (handler, log) = (handler_of(handler), Arc::clone(&self.asked));
-        self.server.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (connection, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(connection, Arc::clone(&handler), Arc::clone(&log)));
-            }
-        });
+        Self { address, asked, _server: server }
     }
 
     pub(super) fn url(&self) -> String {
@@ -125,18 +103,6 @@ impl Fake {
     /// All requests so far.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
-    }
-
-    /// Waits until something whose target begins with `target` has been asked for so often.
-    pub(super) async fn until_asked(&self, target: &str, times: usize) {
-        let count = || self.asked().iter().filter(|asked| asked.target.starts_with(target)).count();
-        for _ in 0..3000 {
-            if count() >= times {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("{target} was asked for {} times, not {times}", count());
     }
 }
 
@@ -186,8 +152,8 @@ async fn read(connection: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> 
         }
     }
     let rest = held.split_off(head_end + length);
-    let body = std::mem::replace(held, rest).split_off(head_end);
-    Some(Asked { method, target, headers, body })
+    *held = rest;
+    Some(Asked { method, target, headers })
 }
 
 /// False when the connection is to be closed.
@@ -221,10 +187,6 @@ async fn reply(connection: &mut (impl AsyncRead + AsyncWrite + Unpin), reply: Re
                     read = connection.read(&mut ignored) => if read.is_ok_and(|n| n == 0) { return false },
                 }
             }
-        }
-        Reply::Raw(octets) => {
-            let _ = connection.write_all(&octets).await;
-            false
         }
         Reply::Close => false,
         Reply::Hang => core::future::pending().await,

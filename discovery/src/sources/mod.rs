@@ -7,6 +7,7 @@ mod etcd;
 mod fake;
 mod file;
 mod http_sd;
+mod kubernetes;
 mod labels;
 pub(crate) mod marathon;
 pub(crate) mod mesos;
@@ -31,6 +32,7 @@ pub(crate) fn build(config: &SourceConfig) -> Result<Box<dyn Source>, SourceErro
         SourceKind::Mesos(mesos) => Box::new(mesos::Mesos::new(config, mesos)),
         SourceKind::Consul(consul) => Box::new(consul::Consul::new(config, consul)),
         SourceKind::Etcd(etcd) => Box::new(etcd::Etcd::new(config, etcd)),
+        SourceKind::Kubernetes(kubernetes) => Box::new(kubernetes::Kubernetes::new(config, kubernetes)),
         SourceKind::Docker(docker) => Box::new(docker::Docker::new(config, docker)),
         SourceKind::Swarm(swarm) => Box::new(docker::Swarm::new(config, swarm)),
         SourceKind::Http(http) => Box::new(http_sd::HttpSource::new(config, http)),

@@ -15,6 +15,7 @@ const TWO: &str = r#"[
 ]"#;
 const ONE: &str = r#"[{"targets": ["10.0.0.2:80"], "labels": {"job": "web", "team": "shop"}}]"#;
 
+type Answer = fn() -> Reply;
 type Shared<T> = Arc<Mutex<T>>;
 
 /// A server that answers with what stands in the cell.
@@ -76,7 +77,7 @@ async fn whatever_goes_wrong_takes_nothing_away() {
     let (fake, answer) = server(|| Reply::json(TWO)).await;
     let mut running = source(at(vec![fake.url()]), 1.0);
     running.synced().await;
-    let faults: [(fn() -> Reply, &str); 8] = [
+    let faults: [(Answer, &str); 8] = [
         (|| Reply::status(500), "answered 500: an error inside the API"),
         (|| Reply::status(404), "answered 404: no such path; check the URL"),
         (|| Reply::Close, "connection failed"),

@@ -147,5 +147,5 @@ fn at_once(asked: &Asked, state: &State) -> (u64, Reply) {
     };
     let policy = if denies { "deny" } else { "allow" };
     let reply = Reply::json(body.to_string());
-    (index, reply.with("X-Consul-Index", index).with("X-Consul-Default-Acl-Policy", policy))
+    (index, reply.with("X-Consul-Index", &index.to_string()).with("X-Consul-Default-Acl-Policy", policy))
 }

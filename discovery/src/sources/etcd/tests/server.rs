@@ -47,7 +47,7 @@ fn certificates(directory: &Path) -> TlsConfig {
         ca: Some(file("ca.pem")),
         cert: Some(file("own.pem")),
         key: Some(file("own.key")),
-        verify: true,
+        ..TlsConfig::default()
     }
 }
 

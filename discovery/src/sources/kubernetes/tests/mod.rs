@@ -1,0 +1,5 @@
+//! A fake API server with versions, pages, watches and refusals, held to what a real one answered.
+
+mod fake;
+mod follow;
+mod recorded;

@@ -38,6 +38,17 @@ impl Propagation {
         ports.flat_map(|port| port.live().iter().map(|endpoint| endpoint.address.to_string())).collect()
     }
 
+    /// Waits until the service has one live endpoint, and gives it.
+    pub(super) async fn until_one(&self, service: &str) -> std::net::SocketAddr {
+        for _ in 0..30_000 {
+            if let [one] = &*self.live(service) {
+                return one.parse().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{service} is at {:?}; {:#?}", self.live(service), self.handle.sources());
+    }
+
     /// Waits until the service has exactly these live endpoints.
     pub(super) async fn until_live(&self, service: &str, expected: &[&str]) {
         let begun = Instant::now();

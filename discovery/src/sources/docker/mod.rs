@@ -95,13 +95,15 @@ pub(crate) struct Swarm {
     reach: Reach,
     refresh: Duration,
     poll: Duration,
+    guarded: bool,
 }
 
 impl Swarm {
     pub(crate) fn new(source: &SourceConfig, config: &SwarmConfig) -> Self {
         let limits = Limits { request: source.timeout, body: ANSWER_LEN_MAX };
         let members = Members::new(&config.api, limits);
-        Self { members, reach: config.reach, refresh: source.refresh, poll: config.poll }
+        let guarded = source.max_removal < 1.0;
+        Self { members, reach: config.reach, refresh: source.refresh, poll: config.poll, guarded }
     }
 
     async fn run(&mut self, sink: &Sink) -> Result<(), SourceError> {
@@ -116,7 +118,7 @@ impl Swarm {
         };
         let (api, lines) = self.members.ask(open).await?;
         tracing::info!(manager = %api.base, "events open");
-        let times = turns::Times { refresh: self.refresh, poll: self.poll };
+        let times = turns::Times { refresh: self.refresh, poll: self.poll, guarded: self.guarded };
         turns::follow(api, self.reach, lines, times, sink).await
     }
 }

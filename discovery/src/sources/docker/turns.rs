@@ -32,6 +32,8 @@ pub(super) struct Times {
     pub(super) refresh: Duration,
     /// All is read.
     pub(super) poll: Duration,
+    /// What is read as a whole is told as a list, so that the removal guard can judge it.
+    pub(super) guarded: bool,
 }
 
 struct Follower<'s> {
@@ -77,7 +79,7 @@ pub(super) async fn follow(
             () = sleep_until(next) => {
                 let now = Instant::now();
                 if now >= poll_due {
-                    let is_list = now >= list_due;
+                    let is_list = times.guarded || now >= list_due;
                     follower.read_all(is_list).await?;
                     poll_due = Instant::now() + times.poll;
                     if is_list {

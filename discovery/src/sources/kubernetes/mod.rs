@@ -1,9 +1,9 @@
 //! Source `kubernetes`: services with the endpoints of their slices, and nodes, by list and watch.
 //!
 //! ```text
-//!   reflector: services  ─┐                    ┌ all have listed once: one whole list
+//!   reflector: services  ─┐                    ┌ all have listed, or one has listed again: one whole list
 //!   reflector: slices    ─┼─► state ──touched──┤
-//!   reflector: nodes     ─┘                    └ from then on: each service that something has touched
+//!   reflector: nodes     ─┘                    └ else: each service that something has touched
 //! ```
 //!
 //! With namespaces given there is a reflector for each, so that a role in them is enough. Nodes belong to no namespace: where
@@ -92,7 +92,10 @@ struct Follower<'s> {
     reflectors: Vec<Following>,
     sights: mpsc::Receiver<Sight>,
     tasks: JoinSet<(usize, Result<(), SourceError>)>,
-    listed: bool,
+    /// Something has been listed anew: all is told as a list, which the removal guard can judge.
+    list_due: bool,
+    /// Why nodes are not read.
+    without_nodes: Option<String>,
 }
 
 /// What is known of a reflector.
@@ -130,7 +133,7 @@ impl<'s> Follower<'s> {
             tasks.spawn(async move { (number, reflector.run().await) });
         }
         let (telling, state) = (Telling::new(sink), State::default());
-        Self { source, sink, telling, state, reflectors, sights, tasks, listed: false }
+        Self { source, sink, telling, state, reflectors, sights, tasks, list_due: true, without_nodes: None }
     }
 
     /// Follows until something breaks.
@@ -167,7 +170,9 @@ impl<'s> Follower<'s> {
 
     fn take(&mut self, sight: Sight) {
         let following = &mut self.reflectors[sight.of];
-        following.has_listed |= matches!(sight.seen, Seen::ListEnds);
+        let ends = matches!(sight.seen, Seen::ListEnds);
+        following.has_listed |= ends;
+        self.list_due |= ends;
         let namespace = following.namespace.as_deref();
         self.state.take(following.resource, namespace, sight.seen, &mut following.listed);
     }
@@ -176,7 +181,7 @@ impl<'s> Follower<'s> {
     async fn without_nodes(&mut self, number: usize, hint: &str) -> Result<(), SourceError> {
         self.reflectors[number].has_listed = true;
         let message = format!("not read{hint}; zones and node ports of pods are not known");
-        self.state.problems.push(("nodes".into(), message));
+        (self.without_nodes, self.list_due) = (Some(message), true);
         self.tell(clock::now()).await
     }
 
@@ -185,7 +190,7 @@ impl<'s> Follower<'s> {
             return Ok(());
         }
         self.resolve().await;
-        if self.listed { self.tell_touched(received).await } else { self.tell_list(received).await }
+        if self.list_due { self.tell_list(received).await } else { self.tell_touched(received).await }
     }
 
     /// Looks up what external services among the touched stand for.
@@ -198,7 +203,7 @@ impl<'s> Follower<'s> {
     }
 
     async fn tell_list(&mut self, received: Received) -> Result<(), SourceError> {
-        self.listed = true;
+        self.list_due = false;
         self.state.touched.clear();
         self.state.touched_nodes.clear();
         let keys: Vec<String> = self.state.services.keys().cloned().collect();
@@ -211,7 +216,8 @@ impl<'s> Follower<'s> {
         for (name, node) in &self.state.nodes {
             self.sink.send(received, Change::Node(node.fact(name))).await?;
         }
-        let problems = core::mem::take(&mut self.state.problems);
+        let mut problems = core::mem::take(&mut self.state.problems);
+        problems.extend(self.without_nodes.iter().map(|message| ("nodes".into(), message.clone())));
         self.telling.rest_of_list(received, services, problems).await
     }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::fake::{Consul, entry};
 use crate::config::{ApiConfig, Auth, ConsulConfig, Secret, SourceKind};
 use crate::source::SourceError;
+use crate::sources::propagation::Propagation;
 use crate::sources::told::{Running, config};
 
 fn source(consul: &Consul, auth: Auth, datacenter: Option<&str>) -> Running {
@@ -153,4 +154,21 @@ async fn another_datacenter_is_asked_for_by_name() {
     let mut running = source(&consul, Auth::None, Some("east-2"));
     running.synced().await;
     assert!(consul.state().datacenters.iter().all(|dc| dc.as_deref() == Some("east%2D2")));
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_table_at_once() {
+    let consul = two().await;
+    let api = ApiConfig { urls: vec![consul.http.url()], ..ApiConfig::default() };
+    let kind = SourceKind::Consul(ConsulConfig { api, datacenter: None });
+    let source = config(kind, Duration::from_secs(300), Duration::from_secs(2));
+    let propagation = Propagation::start(source);
+    consul.put("web", vec![entry("n1", "a", "10.0.0.1", 999, "passing")]);
+    propagation.until_live("web", &["10.0.0.1:999"]).await;
+    let consul = &consul;
+    let change = |number: u16| async move {
+        consul.put("web", vec![entry("n1", "a", "10.0.0.1", 1000 + number, "passing")]);
+    };
+    let expected = |number: u16| vec![format!("10.0.0.1:{}", 1000 + number)];
+    propagation.measure("consul (fake)", "web", 200, change, expected).await;
 }

@@ -222,3 +222,29 @@ async fn a_change_reaches_the_table_at_once() {
     let expected = |number: u16| if number.is_multiple_of(2) { Vec::new() } else { vec![place.clone()] };
     propagation.measure("docker", "web", 200, change, expected).await;
 }
+
+#[tokio::test]
+async fn a_change_of_a_swarm_reaches_the_table_at_once() {
+    if !real_wanted() {
+        return;
+    }
+    let dockerd = Dockerd::start().await;
+    dockerd.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]);
+    dockerd.docker(&["network", "create", "-d", "overlay", "ov1"]);
+    let create =
+        ["service", "create", "--detach", "--name", "web", "--network", "ov1", "-l", "portolan.port=1"];
+    let id = dockerd.docker(&[&create[..], &[super::server::IMAGE]].concat());
+    let propagation = Propagation::start(swarm(&dockerd, Reach::Container).0);
+    let ip = propagation.until_one("web").await.ip();
+    let (dockerd, id) = (&dockerd, &id);
+    // A label changes nothing of its tasks: what is measured is the way of the change, not the start of a container.
+    let change = |number: u16| async move {
+        let mut service = dockerd.get(&format!("/services/{id}")).await;
+        let version = service["Version"]["Index"].clone();
+        let mut spec = service["Spec"].take();
+        spec["Labels"]["portolan.port"] = serde_json::json!((1000 + number).to_string());
+        dockerd.post(&format!("/services/{id}/update?version={version}"), spec).await;
+    };
+    let expected = |number: u16| vec![format!("{ip}:{}", 1000 + number)];
+    propagation.measure("swarm", "web", 200, change, expected).await;
+}

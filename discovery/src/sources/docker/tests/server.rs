@@ -132,6 +132,11 @@ impl Dockerd {
         self.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", id])
     }
 
+    pub(super) async fn get(&self, path: &str) -> Value {
+        let url = Base::parse(&self.url()).unwrap().url(path);
+        self.client.get(&url, "application/json").await.unwrap().json(&url, 1 << 24).await.unwrap()
+    }
+
     pub(super) async fn post(&self, path: &str, body: Value) {
         let url = Base::parse(&self.url()).unwrap().url(path);
         let answer = self.client.post(&url, "*/*", body.to_string()).await.unwrap();

@@ -19,6 +19,7 @@ mod real_mesos;
 mod rolling_deploy;
 mod scheduler_faults;
 mod serving;
+mod several_sources;
 mod starting;
 mod stopping;
 mod support;

@@ -1,13 +1,16 @@
 //! The sources: one folder each.
 
-mod consul;
-mod docker;
-mod etcd;
+mod checked;
+pub(crate) mod consul;
+#[cfg(test)]
+mod corpus;
+pub(crate) mod docker;
+pub(crate) mod etcd;
 #[cfg(test)]
 mod fake;
 mod file;
 mod http_sd;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod labels;
 pub(crate) mod marathon;
 pub(crate) mod mesos;

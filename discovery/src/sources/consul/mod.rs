@@ -12,6 +12,7 @@
 
 mod api;
 mod convert;
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 mod watches;

@@ -12,6 +12,7 @@
 mod api;
 mod containers;
 mod engine;
+pub(crate) mod fuzz;
 mod ports;
 mod swarm;
 #[cfg(test)]

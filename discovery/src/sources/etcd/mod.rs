@@ -12,6 +12,7 @@
 
 mod api;
 mod follow;
+pub(crate) mod fuzz;
 mod layout;
 mod store;
 #[cfg(test)]

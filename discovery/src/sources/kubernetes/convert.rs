@@ -161,7 +161,8 @@ fn external(
             address_index: at,
             number: port.port,
         };
-        instance.endpoints.extend((0..).zip(ports).map(endpoint));
+        let reached = (0..).zip(ports).filter(|(_, (port, _))| port.port > 0);
+        instance.endpoints.extend(reached.map(endpoint));
     }
     instance.endpoints.sort_by_key(|endpoint| endpoint.port_index);
     instance
@@ -182,7 +183,7 @@ fn take(
     let of_slice = slice.ports.iter().flatten();
     let places: Vec<(u16, u16, u16)> = of_slice
         .filter_map(|port| {
-            let number = port.port?;
+            let number = port.port.filter(|number| *number > 0)?;
             let same = |(wanted, spec): &(&ServicePort, PortSpec)| {
                 wanted.name.as_deref().unwrap_or_default() == port.name.as_deref().unwrap_or_default()
                     && protocol(port.protocol.as_deref()) == Some(spec.protocol)

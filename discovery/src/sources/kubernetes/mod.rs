@@ -11,6 +11,7 @@
 
 mod access;
 mod convert;
+pub(crate) mod fuzz;
 mod reflector;
 mod state;
 #[cfg(test)]

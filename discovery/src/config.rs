@@ -89,7 +89,12 @@ impl SourceKind {
         match self {
             Self::Marathon(marathon) => Some(&mut marathon.auth),
             Self::Mesos(mesos) => Some(&mut mesos.auth),
-            Self::File(_) => None,
+            Self::Consul(consul) => Some(&mut consul.api.auth),
+            Self::Etcd(etcd) => Some(&mut etcd.api.auth),
+            Self::Docker(docker) => Some(&mut docker.api.auth),
+            Self::Swarm(swarm) => Some(&mut swarm.api.auth),
+            Self::Http(http) => Some(&mut http.api.auth),
+            Self::Kubernetes(_) | Self::File(_) => None,
         }
     }
 }
@@ -304,16 +309,6 @@ pub enum Secret {
     Env(String),
     /// This itself: it stood in a URL, or in the configuration of another program.
     Given(Given),
-}
-
-/// A secret that is held. Never shown.
-#[derive(Clone, PartialEq)]
-pub struct Given(pub String);
-
-impl core::fmt::Debug for Given {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("…")
-    }
 }
 
 /// `[source.tls]`.

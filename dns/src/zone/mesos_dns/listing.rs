@@ -16,6 +16,9 @@ use super::record::{self, Record, RecordData, Records, wire};
 use super::{Profile, Settings};
 use crate::zone::listed::{Data, Deltas, Listed, ListedWriter, Srv};
 
+/// Records that are compared one by one.
+const FEW: usize = 32;
+
 /// Names one agent.
 type AgentId = (SourceId, SharedStr);
 
@@ -219,7 +222,7 @@ impl Listing {
         if !self.sources.contains(&member.source) || !self.is_named(service, member) {
             return;
         }
-        let mut records = Records::new();
+        let mut records = Records::with_capacity(16);
         record_member(member, |id| agents.get(id), &self.settings, &mut records);
         self.put(&mut records, by, deltas);
     }
@@ -230,9 +233,8 @@ impl Listing {
 
     /// Records as the index takes them. Names that cannot be asked for are left out.
     fn put(&self, records: &mut Records, by: i32, deltas: &mut Deltas) {
-        records.sort_unstable();
         // A task asks for a record once, however often it is made: its two names may be one.
-        records.dedup();
+        dedup(records);
         // A task's records have a few targets among them.
         let mut targets: Vec<(String, Option<Arc<[u8]>>)> = Vec::new();
         for Record { owner, data } in records.drain(..) {
@@ -258,6 +260,24 @@ impl Listing {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Of equal records one is left. A task has a dozen, of which it takes less to compare all than to sort them.
+fn dedup(records: &mut Records) {
+    if records.len() > FEW {
+        records.sort_unstable();
+        records.dedup();
+        return;
+    }
+    let mut at = 0;
+    while at < records.len() {
+        let (before, rest) = records.split_at(at);
+        if before.contains(&rest[0]) {
+            records.swap_remove(at);
+        } else {
+            at += 1;
         }
     }
 }

@@ -12,6 +12,8 @@ use super::{IpSource, IpSources, Profile, Settings};
 
 /// Longest label (RFC 1035 §2.3.4).
 const LABEL_LEN_MAX: usize = 63;
+/// Behind a name that leads to the agent.
+const SLAVE: &str = ".slave";
 /// Ports of one task: more are no ports resource that an agent could offer.
 const PORTS_MAX: usize = 65_536;
 
@@ -175,7 +177,7 @@ impl Task<'_> {
             return;
         }
         let canonical = self.canonical(label);
-        let (own, canonical_own) = (format!("{label}.{framework}"), format!("{canonical}.{framework}"));
+        let (own, canonical_own) = ([label, ".", framework].concat(), [&*canonical, ".", framework].concat());
         for owner in [&own, &canonical_own] {
             for ip in &self.addresses {
                 address(out, owner, *ip);
@@ -186,8 +188,8 @@ impl Task<'_> {
                 out.push(Record { owner: own.clone(), data: RecordData::Pointer(*ip) });
             }
         }
-        let canonical_slave = format!("{canonical_own}.slave");
-        for owner in [&format!("{own}.slave"), &canonical_slave] {
+        let canonical_slave = [&*canonical_own, SLAVE].concat();
+        for owner in [&[&*own, SLAVE].concat(), &canonical_slave] {
             for ip in self.agent {
                 address(out, owner, *ip);
             }
@@ -211,7 +213,7 @@ impl Task<'_> {
         let last = label.rsplit('.').next().unwrap_or(label).len();
         let room = LABEL_LEN_MAX.saturating_sub(suffix.len() + 1);
         if self.settings.is_strict() || last <= room || room == 0 || !label.is_ascii() {
-            return format!("{label}-{suffix}");
+            return [label, "-", suffix].concat();
         }
         let kept = &label[..label.len() - (last - room)];
         format!("{}-{suffix}", kept.trim_end_matches('-'))
@@ -223,9 +225,10 @@ impl Task<'_> {
         let ports = self.placement.host_ports.iter().flat_map(|(first, last)| *first..=*last);
         for port in ports.take(PORTS_MAX) {
             for protocol in ["tcp", "udp"] {
-                srv(out, format!("_{label}._{protocol}.{framework}.slave"), port, canonical_slave);
+                let own = ["_", label, "._", protocol, ".", framework].concat();
+                srv(out, [&*own, SLAVE].concat(), port, canonical_slave);
                 if !self.is_discovered() {
-                    srv(out, format!("_{label}._{protocol}.{framework}"), port, canonical_slave);
+                    srv(out, own, port, canonical_slave);
                 }
             }
         }

@@ -171,7 +171,7 @@ impl Running {
 
     /// Takes updates until `wanted` holds.
     pub(super) async fn until(&mut self, what: &str, wanted: impl Fn(&Model) -> bool) {
-        let waited = timeout(Duration::from_secs(15), async {
+        let waited = timeout(Duration::from_secs(60), async {
             while !wanted(&self.model) {
                 tokio::select! {
                     Some(update) = self.updates.recv() => self.model.apply(update.change),

@@ -77,8 +77,15 @@ impl Members {
         Ok(Arc::clone(self.client.insert(Arc::new(client.with_headers(self.headers.clone())))))
     }
 
-    /// Takes in why a session ended: another member goes first, or secrets and certificates are read again.
-    pub(crate) fn note(&mut self, error: &SourceError) {
+    /// Takes in how a session ended, and says why it did: after an error another member goes first, or secrets and
+    /// certificates are read again.
+    pub(crate) fn ended(&mut self, session: Result<(), SourceError>) -> SourceError {
+        let error = session.err().unwrap_or(SourceError::Stopping);
+        self.note(&error);
+        error
+    }
+
+    fn note(&mut self, error: &SourceError) {
         match error {
             SourceError::Stopping | SourceError::Ended { .. } => {}
             SourceError::Status { status: 401 | 403, .. } | SourceError::Setup { .. } => self.client = None,

@@ -17,6 +17,7 @@ pub(super) struct Asked {
     pub(super) target: String,
     /// By lower-case name.
     pub(super) headers: HashMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Asked {
@@ -128,7 +129,8 @@ async fn serve(
     }
 }
 
-async fn read(connection: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> Option<Asked> {
+/// The next request of a connection; `held` is what was read beyond the one before. `None` at the end.
+pub(super) async fn read(connection: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> Option<Asked> {
     let head_end = loop {
         if let Some(at) = held.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;
@@ -151,9 +153,9 @@ async fn read(connection: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> 
             return None;
         }
     }
-    let rest = held.split_off(head_end + length);
-    *held = rest;
-    Some(Asked { method, target, headers })
+    let body = held[head_end..head_end + length].to_vec();
+    held.drain(..head_end + length);
+    Some(Asked { method, target, headers, body })
 }
 
 /// False when the connection is to be closed.

@@ -79,12 +79,8 @@ impl Consul {
 impl Source for Consul {
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a> {
         Box::pin(async move {
-            let error = match self.run(sink).await {
-                Ok(()) => SourceError::Stopping,
-                Err(error) => error,
-            };
-            self.members.note(&error);
-            error
+            let session = self.run(sink).await;
+            self.members.ended(session)
         })
     }
 }

@@ -79,12 +79,8 @@ impl Docker {
 impl Source for Docker {
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a> {
         Box::pin(async move {
-            let error = match self.run(sink).await {
-                Ok(()) => SourceError::Stopping,
-                Err(error) => error,
-            };
-            self.members.note(&error);
-            error
+            let session = self.run(sink).await;
+            self.members.ended(session)
         })
     }
 }
@@ -127,12 +123,8 @@ impl Swarm {
 impl Source for Swarm {
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a> {
         Box::pin(async move {
-            let error = match self.run(sink).await {
-                Ok(()) => SourceError::Stopping,
-                Err(error) => error,
-            };
-            self.members.note(&error);
-            error
+            let session = self.run(sink).await;
+            self.members.ended(session)
         })
     }
 }

@@ -94,12 +94,8 @@ async fn read(client: Arc<Client>, base: Base) -> Result<Vec<Group>, SourceError
 impl Source for HttpSource {
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a> {
         Box::pin(async move {
-            let error = match self.poll(sink).await {
-                Ok(()) => SourceError::Stopping,
-                Err(error) => error,
-            };
-            self.members.note(&error);
-            error
+            let session = self.poll(sink).await;
+            self.members.ended(session)
         })
     }
 }

@@ -249,14 +249,11 @@ impl<'s> Follower<'s> {
 impl Source for Kubernetes {
     fn session<'a>(&'a mut self, sink: &'a Sink) -> Session<'a> {
         Box::pin(async move {
-            let error = match self.run(sink).await {
-                Ok(()) => SourceError::Stopping,
-                Err(error) => error,
-            };
-            if let Some((_, members)) = &mut self.members {
-                members.note(&error);
+            let session = self.run(sink).await;
+            match &mut self.members {
+                Some((_, members)) => members.ended(session),
+                None => session.err().unwrap_or(SourceError::Stopping),
             }
-            error
         })
     }
 }

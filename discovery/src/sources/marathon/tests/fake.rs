@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use crate::sources::fake::read;
 
 /// What goes wrong, once, with the next request whose target begins with the given text.
 #[derive(Debug, Clone)]
@@ -113,33 +115,9 @@ impl Fake {
 
 async fn serve(mut connection: TcpStream, script: Arc<Mutex<Script>>) {
     let mut held = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let head_end = loop {
-            if let Some(at) = held.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-            match connection.read(&mut chunk).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => held.extend_from_slice(&chunk[..n]),
-            }
-        };
-        let head = String::from_utf8_lossy(&held[..head_end]).into_owned();
-        held.drain(..head_end);
-        let header = |name: &str| {
-            head.lines().find_map(|line| {
-                let (n, value) = line.split_once(':')?;
-                n.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-            })
-        };
-        let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        while held.len() < length {
-            let n = connection.read(&mut chunk).await.unwrap();
-            held.extend_from_slice(&chunk[..n]);
-        }
-        let body: Vec<u8> = held.drain(..length).collect();
-        let target = head.split(' ').nth(1).unwrap().to_owned();
-        let authorization = header("authorization");
+    while let Some(asked) = read(&mut connection, &mut held).await {
+        let authorization = asked.header("authorization").map(str::to_owned);
+        let target = asked.target;
         let fault = {
             let mut script = script.lock().unwrap();
             script.requests.push(target.clone());
@@ -151,7 +129,7 @@ async fn serve(mut connection: TcpStream, script: Arc<Mutex<Script>>) {
             Some(Fault::Answer(status, more, body)) => (*status, more.clone(), body.clone()),
             Some(Fault::Close) => return,
             Some(Fault::Hang) => core::future::pending().await,
-            _ => answer(&script, &target, authorization.as_deref(), &body),
+            _ => answer(&script, &target, authorization.as_deref(), &asked.body),
         };
         if let Some(Fault::Late(time)) = fault {
             tokio::time::sleep(time).await;

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::sources::fake::read;
 
 /// What goes wrong, once, with the next request of the given name.
 #[derive(Debug, Clone)]
@@ -158,45 +159,20 @@ impl Fake {
 
 async fn serve(mut connection: TcpStream, address: SocketAddr, script: Arc<Mutex<Script>>) {
     let mut held = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let head_end = loop {
-            if let Some(at) = held.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-            match connection.read(&mut chunk).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => held.extend_from_slice(&chunk[..n]),
-            }
-        };
-        let head = String::from_utf8_lossy(&held[..head_end]).into_owned();
-        held.drain(..head_end);
-        let header = |name: &str| {
-            head.lines().find_map(|line| {
-                let (n, value) = line.split_once(':')?;
-                n.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-            })
-        };
-        let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        while held.len() < length {
-            let n = connection.read(&mut chunk).await.unwrap();
-            held.extend_from_slice(&chunk[..n]);
-        }
-        let body: Vec<u8> = held.drain(..length).collect();
-        let mut words = head.split(' ');
-        let (method, target) = (words.next().unwrap(), words.next().unwrap().to_owned());
+    while let Some(asked) = read(&mut connection, &mut held).await {
+        let target = &asked.target;
         // As a master does, to the letter.
-        if method == "POST" {
-            assert_eq!(header("content-type").as_deref(), Some("application/json"));
+        if asked.method == "POST" {
+            assert_eq!(asked.header("content-type"), Some("application/json"));
         }
-        let call: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let name = call["type"].as_str().map_or_else(|| target.clone(), str::to_owned);
+        let call: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let name = call["type"].as_str().unwrap_or(target).to_owned();
         let (fault, answer) = {
             let mut script = script.lock().unwrap();
             script.requests.push(name.clone());
             let at = script.faults.iter().position(|(of, _)| *of == name);
             let fault = at.map(|at| script.faults.remove(at).1);
-            (fault, script.answer(&name, &target, header("authorization").as_deref(), address))
+            (fault, script.answer(&name, target, asked.header("authorization"), address))
         };
         let (status, more, body) = match &fault {
             Some(Fault::Answer(status, body)) => (*status, String::new(), body.clone()),

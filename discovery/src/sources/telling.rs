@@ -81,6 +81,11 @@ impl<'s> Telling<'s> {
         self.alive(received).await
     }
 
+    /// What was told of the service `key`.
+    pub(crate) fn told(&self, key: &SharedStr) -> Option<&Service> {
+        self.told.get(key)
+    }
+
     /// Of the service `key`, which is told next, some instances could not be read: what is held of those stays.
     pub(crate) fn in_part(&mut self, key: &SharedStr) {
         self.in_part.insert(key.clone());

@@ -44,7 +44,8 @@ pub(super) fn nodes(nodes: Vec<Node>) -> Nodes {
         let place = Place {
             name: name.into(),
             ip: status.and_then(|status| status.addr.parse().ok()).filter(|ip: &IpAddr| !ip.is_unspecified()),
-            is_ready: status.is_none_or(|status| status.state == "ready"),
+            // `unknown` is every node's state after an election, until its agent has registered again.
+            is_ready: status.is_none_or(|status| !matches!(&*status.state, "down" | "disconnected")),
             zone: label(ZONE),
             region: label(REGION),
         };

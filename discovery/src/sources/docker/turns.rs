@@ -44,6 +44,8 @@ struct Follower<'s> {
     nodes: Nodes,
     /// Services to read, when, and since when they are read again and again.
     due: BTreeMap<String, Due>,
+    /// What the latest reading of everything found odd, by service.
+    problems: Vec<(SharedStr, String)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +66,8 @@ pub(super) async fn follow(
     sink: &Sink,
 ) -> Result<(), SourceError> {
     let (nodes, due) = (Nodes::new(), BTreeMap::new());
-    let mut follower = Follower { api, reach, sink, telling: Telling::new(sink), nodes, due };
+    let (telling, problems) = (Telling::new(sink), Vec::new());
+    let mut follower = Follower { api, reach, sink, telling, nodes, due, problems };
     follower.read_all(true).await?;
     let mut poll_due = Instant::now() + times.poll;
     let mut list_due = Instant::now() + times.refresh.mul_f64(0.9 + fastrand::f64() / 5.0);
@@ -120,9 +123,18 @@ impl Follower<'_> {
             for node in nodes.values() {
                 self.sink.send(received, Change::Node(node.fact())).await?;
             }
+            self.problems.clone_from(&problems);
             self.telling.rest_of_list(received, services, problems).await?;
         } else {
             self.tell_nodes(received, &nodes).await?;
+            // A mistake in a label takes nothing away.
+            for (key, _) in &problems {
+                services.extend(self.telling.told(key).cloned().map(|held| (key.clone(), held)));
+            }
+            for (key, problem) in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+                self.telling.problem(received, key.clone(), problem.clone()).await?;
+            }
+            self.problems = problems;
             self.telling.difference(received, services).await?;
         }
         self.nodes = nodes;

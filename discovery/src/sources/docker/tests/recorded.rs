@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use portolan_table::InstanceState;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::super::swarm;
 use super::super::wire::{Container, Event, Listed, Node, Service, Task};
@@ -71,6 +72,26 @@ fn tasks_are_reached_on_their_overlay_or_at_their_node() {
         published[2..],
         ["web Running [\"127.0.0.1:18090\"]", "web Running [\"127.0.0.1:18090\"]", own[4].as_str()]
     );
+}
+
+/// The states are those of the Engine API's `NodeState`.
+#[test]
+fn an_election_takes_no_task_out_and_a_dead_node_does() {
+    let service: Service = serde_json::from_value(json!({"ID": "s", "Spec": {"Name": "web"}})).unwrap();
+    let task = json!({"ID": "t", "ServiceID": "s", "NodeID": "n", "DesiredState": "running",
+                      "Status": {"Timestamp": "2026-01-02T03:04:05Z", "State": "running"}});
+    let task: Task = serde_json::from_value(task).unwrap();
+    for (state, expected) in [
+        ("ready", InstanceState::Running),
+        ("unknown", InstanceState::Running),
+        ("down", InstanceState::Unreachable),
+        ("disconnected", InstanceState::Unreachable),
+    ] {
+        let node = json!({"ID": "n", "Description": {"Hostname": "n-1"}, "Status": {"State": state, "Addr": "192.0.2.1"}});
+        let nodes = swarm::nodes(vec![serde_json::from_value::<Node>(node).unwrap()]);
+        let (_, instances) = swarm::service(&service, &[&task], &nodes, Reach::Container).unwrap();
+        assert_eq!(instances[0].state, expected, "{state}");
+    }
 }
 
 #[test]

@@ -198,7 +198,9 @@ fn place(instance: &mut Instance, entry: &Entry<'_>, hosts: &dyn Hosts, problems
             instance.endpoints.push(InstanceEndpoint { port_index: 0, address_index: index, number });
         }
     }
-    let own = of_node.and_then(|address| address.parse::<IpAddr>().ok());
+    // Without an address for its name it is nowhere, and at its node least of all: what is held of it stays then.
+    let own =
+        of_node.filter(|_| !instance.addresses.is_empty()).and_then(|address| address.parse::<IpAddr>().ok());
     if let Some(ip) = own.filter(|ip| instance.addresses.iter().all(|address| address.ip != *ip)) {
         instance.addresses.push(Address::new(ip, Network::Host, Provenance::NodeAddress));
     }

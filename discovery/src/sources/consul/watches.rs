@@ -43,6 +43,18 @@ struct Known {
     pause: Duration,
     /// Tells its own question from one about a former service of this name.
     born: u64,
+    /// Answers in a row that may be a refusal.
+    refused: u8,
+}
+
+const REFUSED: &str =
+    "no instance is shown, and the token may be the reason; give it service:read and node:read";
+
+/// To those it denies, Consul shows the service's name and no instances.
+fn may_be_refusal(answer: &Indexed<Converted>) -> bool {
+    let Converted { service, in_part, problems } = &answer.value;
+    let is_empty = service.as_ref().is_some_and(|(_, instances)| instances.is_empty());
+    answer.denies && is_empty && !in_part && problems.is_empty()
 }
 
 enum Answered {
@@ -85,6 +97,10 @@ impl<'s> Follower<'s> {
             let Answered::Service { name, answer, .. } = unwound(answered)? else { continue };
             (self.watching, left) = (self.watching - 1, left - 1);
             match answer {
+                Ok(answer) if may_be_refusal(&answer) => {
+                    problems.push((name.clone(), REFUSED.to_owned()));
+                    self.await_turn(name, 0, LONG_PAUSE);
+                }
                 Ok(answer) => {
                     let converted = answer.value;
                     problems.extend(converted.problems.into_iter().map(|problem| (name.clone(), problem)));
@@ -116,7 +132,10 @@ impl<'s> Follower<'s> {
             if !self.known.contains_key(name) {
                 let name = SharedStr::from(name);
                 self.round += 1;
-                self.known.insert(name.clone(), Known { index: 0, pause: Duration::ZERO, born: self.round });
+                self.known.insert(
+                    name.clone(),
+                    Known { index: 0, pause: Duration::ZERO, born: self.round, refused: 0 },
+                );
                 self.waiting.push_front(name);
             }
         }
@@ -146,7 +165,21 @@ impl<'s> Follower<'s> {
             return Ok(());
         }
         match answer {
+            Ok(answer) if may_be_refusal(&answer) => {
+                // The last instance may have gone as well: the catalog says so next, and takes the name away.
+                let refused = self.known.get_mut(&name).map_or(0, |known| {
+                    known.refused = known.refused.saturating_add(1);
+                    known.refused
+                });
+                if refused == 2 {
+                    self.telling.problem(answer.received, name.clone(), REFUSED.to_owned()).await?;
+                }
+                self.await_turn(name, 0, LONG_PAUSE);
+            }
             Ok(answer) => {
+                if let Some(known) = self.known.get_mut(&name) {
+                    known.refused = 0;
+                }
                 let Converted { service, in_part, problems } = answer.value;
                 for problem in problems {
                     self.telling.problem(answer.received, name.clone(), problem).await?;

@@ -18,6 +18,8 @@ pub(super) struct State {
     catalog_index: u64,
     /// The one token that may read; the others see nothing.
     pub(super) token: Option<String>,
+    /// The token may read services and not nodes.
+    pub(super) without_nodes: bool,
     /// Status of every answer, in place of a good one.
     pub(super) status: Option<u16>,
     /// Datacenters asked for.
@@ -135,7 +137,7 @@ fn at_once(asked: &Asked, state: &State) -> (u64, Reply) {
     let (index, body) = match asked.path().strip_prefix("/v1/health/service/") {
         Some(name) => {
             let name = percent_encoding::percent_decode_str(name).decode_utf8().unwrap();
-            let found = state.services.get(&*name).filter(|_| may_read);
+            let found = state.services.get(&*name).filter(|_| may_read && !state.without_nodes);
             let (index, entries) = found.cloned().unwrap_or((state.index, Vec::new()));
             (index, Value::Array(entries))
         }

@@ -172,3 +172,30 @@ async fn a_change_reaches_the_table_at_once() {
     let expected = |number: u16| vec![format!("10.0.0.1:{}", 1000 + number)];
     propagation.measure("consul (fake)", "web", 200, change, expected).await;
 }
+
+#[tokio::test]
+async fn a_token_that_may_no_longer_read_nodes_takes_nothing_away() {
+    let consul = two().await;
+    consul.state().token = Some("secret-token".to_owned());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, "secret-token").unwrap();
+    let auth = || Auth::Bearer { token: Secret::File(file.clone()) };
+    let mut running = source(&consul, auth(), None);
+    running.synced().await;
+    consul.state().without_nodes = true;
+    consul.put("web", vec![entry("n1", "a", "10.0.0.9", 80, "passing")]);
+    let told = |model: &crate::sources::told::Model| model.problems.iter().any(|(place, _)| place == "web");
+    running.until("a word of it", told).await;
+    assert_eq!(running.model.endpoints("web"), ["10.0.0.1:80", "10.0.0.2:80"]);
+    consul.state().without_nodes = false;
+    running.until("news again", |model| model.endpoints("web") == ["10.0.0.9:80"]).await;
+    // Whose last instance goes, goes.
+    consul.remove("db");
+    running.until("gone", |model| !model.services.contains_key("db")).await;
+    // Nor does a first list take a saved service for one without instances.
+    consul.state().without_nodes = true;
+    let mut second = source(&consul, auth(), None);
+    second.synced().await;
+    assert!(!second.model.services.contains_key("web") && told(&second.model));
+}

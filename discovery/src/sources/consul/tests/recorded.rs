@@ -142,5 +142,6 @@ fn nodes_that_have_failed_and_hosts_by_name_are_understood() {
     assert_eq!(instances[0].state, InstanceState::Unreachable);
     let places: Vec<Vec<String>> = instances.iter().map(|i| endpoints(i).collect()).collect();
     assert_eq!(places, [vec!["203.0.113.5:5432"], vec![], vec!["10.0.0.3:80", "[2001:db8::3]:8080"]]);
+    assert!(instances[1].addresses.is_empty(), "nor at its node, so that its place of before is kept");
     assert_eq!(converted.problems, ["dc1/n2/b: no address is known for \"nowhere.example.com\" at present"]);
 }

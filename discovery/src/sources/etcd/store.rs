@@ -41,22 +41,18 @@ impl Store {
 
     /// Forgets everything and takes in a list.
     pub(super) async fn fill(&mut self, keys: Vec<KeyValue>) -> (Services, Vec<(SharedStr, String)>) {
-        self.entries.clear();
+        let mut before = core::mem::take(&mut self.entries);
         self.services.clear();
-        for kv in keys {
-            self.put(&kv.key, &kv.value, &mut BTreeSet::new());
-        }
         let (mut services, mut problems) = (Services::new(), Vec::new());
+        for kv in keys {
+            let before = before.remove(&*String::from_utf8_lossy(&kv.key));
+            problems.extend(self.put(&kv.key, &kv.value, before, &mut BTreeSet::new()));
+        }
         self.resolve(self.services.keys()).await;
         for name in self.services.keys() {
             let Some(service) = self.build(name, &mut problems) else { continue };
             services.insert(name.as_str().into(), service);
         }
-        let wrong = self.entries.iter().filter_map(|(key, entry)| match entry {
-            Entry::Wrong(message) => Some((key.clone(), message.clone())),
-            _ => None,
-        });
-        problems.extend(wrong);
         problems.sort();
         (services, problems)
     }
@@ -66,9 +62,10 @@ impl Store {
         let (mut touched, mut changed) = (BTreeSet::new(), Changed::default());
         for event in events {
             if event.is_deletion() {
-                self.remove(&SharedStr::from(&*String::from_utf8_lossy(&event.kv.key)), &mut touched);
-            } else if let Some(problem) = self.put(&event.kv.key, &event.kv.value, &mut touched) {
-                changed.problems.push(problem);
+                self.remove(&shown(&event.kv.key), &mut touched);
+            } else {
+                let before = self.remove(&shown(&event.kv.key), &mut touched);
+                changed.problems.extend(self.put(&event.kv.key, &event.kv.value, before, &mut touched));
             }
         }
         self.resolve(touched.iter()).await;
@@ -79,32 +76,34 @@ impl Store {
         changed
     }
 
+    /// Puts a value in that `before` was in the place of. If it cannot be used, what was there stays.
     fn put(
         &mut self,
         key: &[u8],
         value: &[u8],
+        before: Option<Entry>,
         touched: &mut BTreeSet<ServiceName>,
     ) -> Option<(SharedStr, String)> {
-        let shown: SharedStr = String::from_utf8_lossy(key).into_owned().into();
-        self.remove(&shown, touched);
-        let entry = match shown.strip_prefix(&*self.prefix) {
+        let shown = shown(key);
+        let read = match shown.strip_prefix(&*self.prefix) {
             Some(rest) => layout::read(self.layout, rest, value),
             None => Entry::Ignored,
         };
+        let problem = match &read {
+            Entry::Wrong(message) => Some((shown.clone(), message.clone())),
+            _ => None,
+        };
+        let entry = before.filter(|_| problem.is_some()).unwrap_or(read);
         for name in entry.names() {
             self.services.entry(name.clone()).or_default().insert(shown.clone());
             touched.insert(name.clone());
         }
-        let problem = match &entry {
-            Entry::Wrong(message) => Some((shown.clone(), message.clone())),
-            _ => None,
-        };
         self.entries.insert(shown, entry);
         problem
     }
 
-    fn remove(&mut self, key: &SharedStr, touched: &mut BTreeSet<ServiceName>) {
-        let Some(entry) = self.entries.remove(key) else { return };
+    fn remove(&mut self, key: &SharedStr, touched: &mut BTreeSet<ServiceName>) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
         for name in entry.names() {
             touched.insert(name.clone());
             if let Some(keys) = self.services.get_mut(name) {
@@ -114,6 +113,7 @@ impl Store {
                 }
             }
         }
+        Some(entry)
     }
 
     fn of(&self, name: &ServiceName) -> impl Iterator<Item = (&SharedStr, &Entry)> {
@@ -137,4 +137,9 @@ impl Store {
         problems.extend(wrong.into_iter().map(|message| (name.as_str().into(), message)));
         Some(service)
     }
+}
+
+/// A key as a text.
+fn shown(key: &[u8]) -> SharedStr {
+    String::from_utf8_lossy(key).into_owned().into()
 }

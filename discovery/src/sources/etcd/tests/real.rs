@@ -17,7 +17,7 @@ use crate::http::{Base, Client, Limits};
 use crate::source::{Session, Sink, Source, SourceError};
 use crate::sources::program::real_wanted;
 use crate::sources::propagation::Propagation;
-use crate::sources::told::{Running, config};
+use crate::sources::told::{Model, Running, config};
 
 fn etcd(api: ApiConfig, layout: EtcdLayout) -> (SourceConfig, EtcdConfig) {
     let etcd = EtcdConfig { api, layout, prefix: layout.prefix().to_owned() };
@@ -79,6 +79,15 @@ async fn what_happens_to_keys_happens_to_services() {
     running.until("a problem", |model| !model.problems.is_empty()).await;
     assert_eq!(running.model.problems[0].0, "/services/shop/web/5");
     assert_eq!(running.model.endpoints("web.shop"), ["10.0.0.4:80"]);
+    // Over a good value, too: what was there stays, and goes with its key.
+    cluster.put("/services/db/1", "10.0.0.9:5432").await;
+    running.until("a good value", |model| model.services.contains_key("db")).await;
+    cluster.put("/services/db/1", "10.0.0.9").await;
+    let told = |model: &Model| model.problems.iter().any(|(place, _)| place == "/services/db/1");
+    running.until("a problem", told).await;
+    assert_eq!(running.model.endpoints("db"), ["10.0.0.9:5432"]);
+    cluster.delete("/services/db/1").await;
+    running.until("no service again", |model| !model.services.contains_key("db")).await;
     assert!(running.model.errors.is_empty(), "{:?}", running.model.errors);
 }
 

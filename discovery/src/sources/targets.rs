@@ -16,7 +16,7 @@ use portolan_table::{
     Address, AppProtocol, Health, Instance, InstanceEndpoint, Labels, Network, PortSpec, Provenance,
     ServiceName, ServiceSpec,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::file::Place;
 use super::telling::{Service, Services};
@@ -31,9 +31,15 @@ const HOST_LEN_MAX: usize = 253;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Group {
+    #[serde(deserialize_with = "or_null")]
     targets: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     labels: BTreeMap<String, String>,
+}
+
+/// Go writes an empty list or map as `null` where nobody has made one.
+fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Group {

@@ -20,6 +20,9 @@ use crate::hosts::Resolver;
 use crate::http::{Base, Client, Limits, Members, from_json};
 use crate::source::{Session, Sink, Source, SourceError};
 
+/// Notes of a list that are shown, and characters of each: a list may be odd in every line.
+const NOTES_MAX: usize = 20;
+const NOTE_LEN_MAX: usize = 200;
 /// Largest answer.
 const LIST_LEN_MAX: usize = 256 * 1024 * 1024;
 
@@ -60,7 +63,7 @@ impl HttpSource {
             if told_before && !self.guarded {
                 telling.difference(received, services).await?;
             } else {
-                let problems = (!notes.is_empty()).then(|| ("targets".into(), notes.join("; ")));
+                let problems = (!notes.is_empty()).then(|| ("targets".into(), in_short(&notes)));
                 telling.list(received, services, problems.into_iter().collect()).await?;
             }
             notes_before = Some(notes);
@@ -73,6 +76,16 @@ impl HttpSource {
         self.resolver.prepare(names).await;
         targets::convert(groups, self.service_label.as_deref(), Some(&self.resolver))
     }
+}
+
+/// What is odd, in a text that can be shown.
+fn in_short(notes: &[String]) -> String {
+    let cut = |note: &String| note.chars().take(NOTE_LEN_MAX).collect::<String>();
+    let mut shown: Vec<String> = notes.iter().take(NOTES_MAX).map(cut).collect();
+    if notes.len() > NOTES_MAX {
+        shown.push(format!("and {} more", notes.len() - NOTES_MAX));
+    }
+    shown.join("; ")
 }
 
 async fn read(client: Arc<Client>, base: Base) -> Result<Vec<Group>, SourceError> {

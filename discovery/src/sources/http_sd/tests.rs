@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::HttpSource;
 use crate::config::{ApiConfig, Auth, HttpConfig, Secret, SourceKind};
 use crate::source::SourceError;
@@ -107,7 +109,8 @@ async fn a_target_that_cannot_be_used_costs_itself() {
     let text = r#"[
         {"targets": ["10.0.0.1:80", "10.0.0.2", "localhost:81", "no-such-host.invalid:80", "[::1]:82"],
          "labels": {"service": "web"}},
-        {"targets": ["10.0.0.9:80"]}
+        {"targets": ["10.0.0.9:80"]},
+        {"targets": null, "labels": null}
     ]"#;
     let (fake, _answer) = server(move || Reply::json(text)).await;
     let mut running = source(at(vec![fake.url()]), 1.0);
@@ -161,4 +164,15 @@ async fn credentials_are_shown_and_read_again_when_refused() {
     std::fs::write(&file, "new\n").unwrap();
     let lists = running.model.lists;
     running.until("let in again", |model| model.lists > lists).await;
+}
+
+#[tokio::test]
+async fn what_is_odd_in_every_line_is_told_in_short() {
+    let odd = vec![json!({"targets": ["x".repeat(5000)], "labels": {"service": "web"}}); 1000];
+    let text = Value::from(odd).to_string();
+    let (fake, _answer) = server(move || Reply::json(text.clone())).await;
+    let mut running = source(at(vec![fake.url()]), 1.0);
+    running.synced().await;
+    let (_, message) = &running.model.problems[0];
+    assert!(message.len() < 5000 && message.ends_with("and 980 more"), "{message}");
 }

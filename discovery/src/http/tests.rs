@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::url::Origin;
 use super::*;
-use crate::config::Secret;
+use crate::config::{Given, GivenPems, Secret};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/http/fixtures").join(name)
@@ -238,6 +238,13 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let (cert, key) = (Some(fixture("client.pem")), Some(fixture("client.key")));
     let with = TlsConfig { cert, key, ..without };
     assert_eq!(text(&client(&server, &Auth::None, &with), &server, "/").await.unwrap(), "hi");
+    // One of the two may be given as a text, as a kubeconfig may have it.
+    let given = GivenPems {
+        cert: Some(Given(std::fs::read_to_string(fixture("client.pem")).unwrap())),
+        ..GivenPems::default()
+    };
+    let mixed = TlsConfig { cert: None, given, ..with };
+    assert_eq!(text(&client(&server, &Auth::None, &mixed), &server, "/").await.unwrap(), "hi");
 }
 
 #[test]

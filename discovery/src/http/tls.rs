@@ -26,19 +26,19 @@ pub(super) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, Sou
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     };
-    let mut client = match (&config.cert, &config.key) {
-        (None, None) if config.given.cert.is_some() || config.given.key.is_some() => {
-            let (chain, key) = given_identity(config)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| given("client certificate", &error))?
-        }
+    let mut client = match (chain(config)?, key(config)?) {
         (None, None) => builder.with_no_client_auth(),
-        (Some(cert), Some(key)) => {
-            let own = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "key", &error))?;
-            builder
-                .with_client_auth_cert(certificates(cert)?, own)
-                .map_err(|error| unusable(cert, "client certificate", &error))?
+        (Some(chain), Some(key)) => {
+            builder.with_client_auth_cert(chain, key).map_err(|error| match &config.cert {
+                Some(path) => unusable(path, "client certificate", &error),
+                None => given("client certificate", &error),
+            })?
         }
-        _ => return Err(setup("[source.tls] needs `cert` and `key` together")),
+        _ => {
+            return Err(setup(
+                "a client certificate and its key go together: `cert` and `key` in [source.tls]",
+            ));
+        }
     };
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(client))
@@ -62,14 +62,25 @@ fn authorities(config: &TlsConfig) -> Result<RootCertStore, SourceError> {
     Ok(store)
 }
 
-fn given_identity(
-    config: &TlsConfig,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SourceError> {
-    let (Some(cert), Some(key)) = (&config.given.cert, &config.given.key) else {
-        return Err(setup("a client certificate and its key go together"));
+/// The client certificate and its issuers. What is given and what lies in files may go together, as in a kubeconfig.
+fn chain(config: &TlsConfig) -> Result<Option<Vec<CertificateDer<'static>>>, SourceError> {
+    match (&config.cert, &config.given.cert) {
+        (Some(path), _) => certificates(path).map(Some),
+        (None, Some(text)) => given_certificates(text).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The key of the client certificate.
+fn key(config: &TlsConfig) -> Result<Option<PrivateKeyDer<'static>>, SourceError> {
+    let key = match (&config.key, &config.given.key) {
+        (Some(path), _) => PrivateKeyDer::from_pem_file(path).map_err(|error| unusable(path, "key", &error)),
+        (None, Some(text)) => {
+            PrivateKeyDer::from_pem_slice(text.0.as_bytes()).map_err(|error| given("key", &error))
+        }
+        (None, None) => return Ok(None),
     };
-    let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).map_err(|error| given("key", &error))?;
-    Ok((given_certificates(cert)?, key))
+    key.map(Some)
 }
 
 fn given_certificates(text: &Given) -> Result<Vec<CertificateDer<'static>>, SourceError> {

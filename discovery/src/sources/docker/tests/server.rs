@@ -24,10 +24,13 @@ impl Dockerd {
     pub(super) async fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("dk").tempdir().unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
-        // Namespaces, so that its firewall rules and bridges are nobody else's, and its mounts and containers end with it.
+        // Namespaces, so that its firewall rules and bridges are nobody else's, and its mounts and containers end with it;
+        // a configuration and a /run of its own, so that it is not led to the machine's containerd.
+        std::fs::write(at("daemon.json"), "{}").unwrap();
         let command = format!(
-            "ip link set lo up && exec dockerd --data-root {} --exec-root {} --pidfile {} -H unix://{} \
+            "ip link set lo up && mount -t tmpfs tmpfs /run && exec dockerd --config-file {} --data-root {} --exec-root {} --pidfile {} -H unix://{} \
              --storage-driver overlay2 --exec-opt native.cgroupdriver=cgroupfs --log-level warn",
+            at("daemon.json"),
             at("data"),
             at("run"),
             at("pid"),
